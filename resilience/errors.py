@@ -1,0 +1,102 @@
+"""The one tree of what this service can fail at.
+
+Clients match on `code`; the message is a sentence for a person and may name what the client sent, never what the
+server is made of. Which status each class becomes over HTTP is decided once, in `routes/errors.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SpeechError(Exception):
+    """Root of every failure that a client can meet.
+
+    `detail` is extra material for a program (the list of close matches, the fields at fault), JSON-ready.
+    """
+
+    code = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, detail: Any = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class InvalidRequest(SpeechError):
+    """A field that no model could refuse by itself: the loaded engine does not take it, or two of them disagree."""
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, message: str, *, field: str, where: str = "body", kind: str = "value_error") -> None:
+        super().__init__(message, detail=[{"type": kind, "loc": [where, field], "msg": message}])
+
+
+class TextTooLong(InvalidRequest):
+    code = "TEXT_TOO_LONG"
+
+
+class InvalidPath(SpeechError):
+    """A name or folder that would leave its root, or that some system could not store."""
+
+    code = "INVALID_PATH"
+
+
+class InvalidAudio(SpeechError):
+    """Bytes that are no audio, or audio that cannot serve its purpose."""
+
+    code = "INVALID_AUDIO"
+
+
+class UnsupportedFormat(SpeechError):
+    """A media type that this server does not take."""
+
+    code = "UNSUPPORTED_FORMAT"
+
+
+class VoiceNotFound(SpeechError):
+    code = "VOICE_NOT_FOUND"
+
+
+class FileMissing(SpeechError):
+    code = "FILE_NOT_FOUND"
+
+
+class FileTooLarge(SpeechError):
+    code = "FILE_TOO_LARGE"
+
+
+class GenerationFailed(SpeechError):
+    """The engine could not speak a chunk of the text."""
+
+    code = "GENERATION_FAILED"
+
+
+class GenerationTimeout(SpeechError):
+    """The engine did not answer within its time."""
+
+    code = "GENERATION_TIMEOUT"
+
+
+class TryAgainLater(SpeechError):
+    """A state that passes; a client may send the same request after `retry_after_s` whole seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, detail: Any = None) -> None:
+        super().__init__(message, detail=detail)
+        self.retry_after_s = retry_after_s
+
+
+class ModelUnavailable(TryAgainLater):
+    """No engine can speak right now: it is loading, restarting, or its weights are missing."""
+
+    code = "MODEL_UNAVAILABLE"
+
+
+class ServiceOverloaded(TryAgainLater):
+    """The line in front of the engine is full."""
+
+    code = "SERVICE_OVERLOADED"
+
+
+class StorageFull(SpeechError):
+    code = "STORAGE_FULL"
