@@ -1,0 +1,130 @@
+"""Every setting of the server: its default, its range, its unit. The only place a default is written.
+
+`config.yaml` and `docs/configuration.md` are printed from these classes (`python -m config.document`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+AudioFormatName = Literal["wav", "mp3", "flac"]
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys are refused; a section is never changed after the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ServerSettings(Section):
+    """Where the server listens."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 opens it to the network")
+    port: int = Field(7860, ge=0, le=65535, description="TCP port; 0 takes a free one and logs it")
+    shutdown_grace_s: int = Field(
+        30, ge=0, le=3600, description="seconds that requests in progress may take to finish after a stop signal"
+    )
+    cors_origin_regex: str = Field(
+        r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?",
+        description="regular expression of the web origins whose pages may read our answers",
+    )
+
+
+class StorageSettings(Section):
+    """Where files are kept."""
+
+    data_dir: Path = Field(
+        Path("data"), description="folder that holds voices/ and outputs/; a relative path starts at the project"
+    )
+    min_free_mb: int = Field(256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)")
+
+
+class ApiSettings(Section):
+    """Limits of a request."""
+
+    max_text_length: int = Field(10_000, ge=1, le=1_000_000, description="characters of text in one request")
+    max_body_kb: int = Field(1024, ge=16, description="kilobytes of a JSON body; larger is refused (413)")
+
+
+class EngineSettings(Section):
+    """The engine that speaks, and the line in front of it."""
+
+    name: Literal["auto", "chatterbox", "embedded"] = Field(
+        "auto",
+        description="auto = Chatterbox if it is installed and its weights are here or can be fetched, else `fallback`",
+    )
+    fallback: Literal["embedded", "none"] = Field(
+        "embedded", description="what `auto` takes when Chatterbox cannot be had; none = answer 503 instead"
+    )
+    hub_timeout_s: float = Field(
+        8.0, ge=0.5, le=60, description="seconds to find out whether the Hugging Face hub can be reached"
+    )
+    max_waiting: int = Field(
+        64, ge=1, le=10_000, description="requests that may be in line for the engine before 503, the spoken ones included"
+    )
+    request_timeout_s: float = Field(
+        600.0, gt=0, description="seconds in which the engine must have spoken all of a request, waiting included (504)"
+    )
+    start_timeout_s: float = Field(600.0, gt=0, description="seconds that loading the engine may take")
+    heartbeat_timeout_s: float = Field(
+        6.0, ge=2, description="seconds of silence after which the engine process counts as hung and is replaced"
+    )
+    cancel_grace_s: float = Field(
+        3.0, gt=0, description="seconds in which the engine must leave cancelled work before its process is replaced"
+    )
+    voice_cache_mb: int = Field(256, ge=1, description="megabytes of prepared voices kept in the engine's memory")
+
+
+class SpeechSettings(Section):
+    """What a speech request means where it says nothing."""
+
+    default_voice: str | None = Field(
+        None, description="voice for requests that name none: a file below voices/, an engine's own; null = its first"
+    )
+    language: str = Field("en", min_length=2, description="language of the text")
+    exaggeration: float = Field(0.5, ge=0, le=2, description="liveliness of the performance")
+    temperature: float = Field(0.75, ge=0.1, le=2, description="variation between seeds")
+    cfg_weight: float = Field(1.0, ge=0, le=2, description="how closely pace and style follow the text and the voice")
+    min_p: float | None = Field(None, ge=0, le=1, description="null = the model's own")
+    top_p: float | None = Field(None, ge=0, le=1, description="null = the model's own")
+    repetition_penalty: float | None = Field(None, ge=1, le=2, description="null = the model's own")
+    max_attempts_per_candidate: int = Field(3, ge=1, le=10, description="tries for a chunk that comes out empty")
+    num_candidates_per_chunk: int = Field(3, ge=1, le=10, description="candidates where a validator compares them")
+    bypass_whisper_checking: bool = Field(False, description="true = one candidate, no validation")
+    enable_batching: bool = Field(False, description="group sentences up to `chunk_characters`")
+    smart_batch_short_sentences: bool = Field(True, description="speak a very short sentence with its neighbour")
+    to_lowercase: bool = Field(True, description="speak the text in lower case")
+    normalize_spacing: bool = Field(True, description="runs of blanks become one space, blank lines stay paragraphs")
+    fix_dot_letters: bool = Field(True, description="J.R.R. becomes J R R")
+    remove_reference_numbers: bool = Field(True, description="citation marks such as [12] are not read aloud")
+    disable_watermark: bool = Field(True, description="false = watermark, by the engines that have one")
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+        ("wav", "mp3"), description="files made of each generation; the first is the one streamed"
+    )
+    chunk_characters: int = Field(300, ge=40, le=2000, description="longest chunk given to the engine, in characters")
+    clause_pause_ms: int = Field(60, ge=0, le=5000, description="least pause inside a sentence too long for one chunk")
+    sentence_pause_ms: int = Field(280, ge=0, le=5000, description="least pause between sentences")
+    paragraph_pause_ms: int = Field(650, ge=0, le=10_000, description="least pause between paragraphs")
+    mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
+
+
+class LoggingSettings(Section):
+    """What the log says and how."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is written")
+    format: Literal["text", "json"] = Field("text", description="lines for people, or one JSON object a line")
+    access: bool = Field(True, description="one line for each request")
+
+
+class Settings(Section):
+    """All sections, in the order of config.yaml."""
+
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    api: ApiSettings = ApiSettings()
+    engine: EngineSettings = EngineSettings()
+    speech: SpeechSettings = SpeechSettings()
+    logging: LoggingSettings = LoggingSettings()
