@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from utils.audio.encode import encode
+from utils.audio.waveform import Waveform
+
+
+@pytest.fixture(scope="module")
+def speech_like() -> Waveform:
+    time_s = np.arange(48_000) / 24_000
+    return Waveform((0.4 * np.sin(2 * np.pi * 220 * time_s)).astype(np.float32), 24_000)
+
+
+def test_wav_is_32_bit_float_and_holds_the_samples_as_they_are(speech_like: Waveform) -> None:
+    content = encode(speech_like, "wav", 128)
+
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        assert (file.format, file.subtype, file.samplerate, file.channels) == ("WAV", "FLOAT", 24_000, 1)
+        np.testing.assert_array_equal(file.read(dtype="float32"), speech_like.samples)
+
+
+def test_flac_has_24_bits_and_differs_by_less_than_one_step(speech_like: Waveform) -> None:
+    content = encode(speech_like, "flac", 128)
+
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        assert (file.format, file.subtype) == ("FLAC", "PCM_24")
+        np.testing.assert_allclose(file.read(dtype="float32"), speech_like.samples, atol=2**-22)
+
+
+@pytest.mark.parametrize("bitrate_kbps", [64, 128, 160])
+def test_mp3_has_the_bit_rate_that_was_asked_for(speech_like: Waveform, bitrate_kbps: int) -> None:
+    content = encode(speech_like, "mp3", bitrate_kbps)
+
+    assert len(content) * 8 / speech_like.duration_s / 1000 == pytest.approx(bitrate_kbps, rel=0.08)
+    samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert len(samples) / rate == pytest.approx(speech_like.duration_s, abs=0.001)
+
+
+@pytest.mark.parametrize("format_name", ["wav", "mp3", "flac"])
+def test_the_same_samples_give_the_same_bytes(speech_like: Waveform, format_name: str) -> None:
+    assert encode(speech_like, format_name, 128) == encode(speech_like, format_name, 128)
+
+
+@pytest.mark.parametrize("format_name", ["wav", "mp3", "flac"])
+def test_a_single_sample_can_be_encoded(format_name: str) -> None:
+    assert encode(Waveform(np.zeros(1, np.float32), 24_000), format_name, 128)

@@ -1,0 +1,62 @@
+"""Joining the spoken chunks of a text into one waveform, with the pauses a reader would make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.audio.waveform import Waveform
+
+SILENCE_BELOW_PEAK_DB = -50.0  # an engine's own trailing silence: hiss and the end of a decay, not speech
+FADE_MS = 4.0  # at each end that meets a pause: long enough to be no click, too short to soften a consonant
+
+
+def join_with_pauses(waveforms: Sequence[Waveform], pauses_ms: Sequence[float]) -> Waveform:
+    """One waveform, with a pause of at least `pauses_ms[i]` after waveform i; the last has none (n - 1 pauses).
+
+    Engines end and begin their chunks with silences of different lengths. They count as part of the pause, and only
+    what is missing is put in: nothing that an engine made is cut away. Raises ValueError if the rates differ.
+    """
+    if len(pauses_ms) != len(waveforms) - 1:
+        raise ValueError(f"{len(waveforms)} waveforms have {len(waveforms) - 1} gaps, not {len(pauses_ms)}")
+    rate = waveforms[0].sample_rate
+    if any(waveform.sample_rate != rate for waveform in waveforms):
+        raise ValueError("waveforms of different rates cannot be joined")
+    parts: list[NDArray[np.float32]] = []
+    for index, waveform in enumerate(waveforms):
+        samples = _faded(waveform.samples, rate, at_start=index > 0, at_end=index < len(waveforms) - 1)
+        parts.append(samples)
+        if index < len(pauses_ms):
+            there = edge_silence(samples[::-1]) + edge_silence(waveforms[index + 1].samples)
+            missing = round(pauses_ms[index] * rate / 1000) - there
+            parts.append(np.zeros(max(0, missing), dtype=np.float32))
+    return Waveform(np.concatenate(parts), rate)
+
+
+def edge_silence(samples: NDArray[np.float32]) -> int:
+    """How many samples at the start stay more than 50 dB below the peak; all of them if nothing sounds."""
+    magnitude = np.abs(samples)
+    peak = float(magnitude.max(initial=0.0))
+    if peak == 0.0:
+        return len(samples)
+    return int(np.argmax(magnitude > peak * 10 ** (SILENCE_BELOW_PEAK_DB / 20)))
+
+
+def is_silent(waveform: Waveform, below_dbfs: float = -60.0) -> bool:
+    """True if no sample rises above `below_dbfs`; of nothing at all, too."""
+    return float(np.abs(waveform.samples).max(initial=0.0)) < 10 ** (below_dbfs / 20)
+
+
+def _faded(samples: NDArray[np.float32], rate: int, *, at_start: bool, at_end: bool) -> NDArray[np.float32]:
+    length = min(round(FADE_MS * rate / 1000), len(samples) // 2)
+    if length == 0:
+        return samples
+    faded = samples.copy()
+    ramp = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)
+    if at_start:
+        faded[:length] *= ramp
+    if at_end:
+        faded[-length:] *= ramp[::-1]
+    return faded
