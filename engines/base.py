@@ -6,6 +6,7 @@ strings, numbers and other such values only.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ class VoicePrompt:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRequest:
-    """One chunk of text, and all that decides how it sounds. Equal requests get equal samples."""
+    """One chunk of text, and all that decides how it sounds. Equal requests get equal samples.
+
+    A chunk that the engine fails to speak is tried `max_attempts` times in all, each time with another seed.
+    """
 
     text: str
     language: str
@@ -50,6 +54,21 @@ class ChunkRequest:
     sampling: Sampling
     seed: int
     watermark: bool = False
+    max_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """How a chunk came to be spoken: the seed that did it, and at which attempt."""
+
+    seed: int
+    attempts: int
+
+
+def derived_seed(seed: int, *salts: int) -> int:
+    """Another seed from 1 to 2**32 - 1, always the same for the same seed and salts."""
+    digest = hashlib.sha256(":".join(map(str, (seed, *salts))).encode()).digest()
+    return int.from_bytes(digest[:4], "little") or 1
 
 
 @dataclass(frozen=True, slots=True)

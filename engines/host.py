@@ -1,0 +1,305 @@
+"""The server's side of the engine: one child process owns the model, this class keeps it alive and shares it out.
+
+A crash, a hang, a library that aborts, a GPU that is out of order: all of them end as the loss of one process, which
+is replaced while the other requests wait. Nothing here runs the model or blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from config.settings import EngineSettings
+from engines.base import ChunkOutcome, ChunkRequest, EngineInfo
+from engines.line import Line
+from engines.wire import Head, chunk_to_head, info_from_head, pack, read_frame
+from resilience.errors import GenerationFailed, GenerationTimeout, InvalidAudio, ModelUnavailable, SpeechError
+from utils.audio.waveform import Waveform
+
+logger = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parent.parent
+WATCH_INTERVAL_S = 0.25
+FIRST_RESTART_DELAY_S = 0.1
+LAST_RESTART_DELAY_S = 5.0
+PATIENCE_WITH_START_S = 20.0  # how long a request waits in line for an engine that is still starting
+RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
+
+Event = Waveform | ChunkOutcome | SpeechError
+State = Literal["starting", "ready", "restarting", "failed", "closed"]
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request in line: for each of its chunks the pieces as they come, then its outcome or the error that ended it."""
+
+    chunk_queues: list[asyncio.Queue[Event]]
+
+    def fail(self, error: SpeechError) -> None:
+        for queue in self.chunk_queues:
+            queue.put_nowait(error)
+
+
+@dataclass(slots=True)
+class _Job:
+    """A chunk that the child process works on."""
+
+    request_id: int
+    index: int
+    characters: int
+    started_at: float
+    cancelled_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: asyncio.subprocess.Process
+    heard_at: float
+    jobs: dict[int, _Job] = field(default_factory=dict)
+    info: EngineInfo | None = None
+    verdict: SpeechError | None = None  # why it was killed, if it was us
+
+    def send(self, head: Head) -> None:
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(pack(head))
+
+    def kill(self, verdict: SpeechError | None = None) -> None:
+        self.verdict = self.verdict or verdict
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class EngineHost:
+    """Speaks chunks through the engine process, in a bounded and fair line."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._line = Line(settings.max_waiting)
+        self._requests: dict[int, _Request] = {}
+        self._request_ids = itertools.count(1)
+        self._job_ids = itertools.count(1)
+        self._worker: _Worker | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._seconds_per_character = 0.002
+        self.state: State = "starting"
+        self.problem: str | None = None
+        self.info: EngineInfo | None = None
+        self.notices: list[str] = []
+        self.restarts = 0
+
+    async def start(self) -> None:
+        """Begin to load the engine; returns at once. `wait_until_ready` waits for it."""
+        self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+
+    async def close(self) -> None:
+        self.state = "closed"
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "ready"
+
+    @property
+    def requests_in_line(self) -> int:
+        return len(self._line)
+
+    async def wait_until_ready(self, timeout_s: float = PATIENCE_WITH_START_S) -> EngineInfo:
+        """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`."""
+        if self.state == "failed":
+            raise ModelUnavailable(self.problem or "the speech engine cannot be started", retry_after_s=10)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            problem = self.problem or f"the speech engine is {self.state}"
+            raise ModelUnavailable(problem, retry_after_s=5) from None
+        assert self.info is not None
+        return self.info
+
+    async def stream_speech(self, chunks: Sequence[ChunkRequest]) -> AsyncIterator[tuple[int, Waveform | ChunkOutcome]]:
+        """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
+
+        The last thing yielded for each chunk is its ChunkOutcome.
+        Leaving the iterator early (close it: `contextlib.aclosing`) takes the request out of the line and stops the
+        work that was begun for it. Raises ServiceOverloaded if the line is full, GenerationTimeout,
+        ModelUnavailable if the engine was lost meanwhile, GenerationFailed and InvalidAudio as the engine does.
+        """
+        request_id = next(self._request_ids)
+        self._line.enter(request_id, chunks, self._retry_after_s())
+        request = self._requests[request_id] = _Request([asyncio.Queue() for _ in chunks])
+        deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
+        try:
+            await self.wait_until_ready(min(PATIENCE_WITH_START_S, self._settings.request_timeout_s))
+            self._pump()
+            for index, queue in enumerate(request.chunk_queues):
+                event: Event | None = None
+                while not isinstance(event, ChunkOutcome):
+                    event = await _next_event(queue, deadline)
+                    yield index, event
+        except GenerationFailed as error:
+            error.detail = {"index": index, "text": chunks[index].text}
+            raise
+        finally:
+            self._withdraw(request_id)
+
+    def _withdraw(self, request_id: int) -> None:
+        self._line.leave(request_id)
+        del self._requests[request_id]
+        if self._worker is not None:
+            for job_id, job in self._worker.jobs.items():
+                if job.request_id == request_id and job.cancelled_at is None:
+                    job.cancelled_at = asyncio.get_running_loop().time()
+                    self._worker.send({"type": "cancel", "job": job_id})
+
+    def _pump(self) -> None:
+        """Give the engine as many chunks as it works on at once."""
+        worker = self._worker
+        if worker is None or worker.info is None:
+            return
+        while len(worker.jobs) < worker.info.concurrency and (turn := self._line.next()):
+            request_id, index, chunk = turn
+            job_id = next(self._job_ids)
+            now = asyncio.get_running_loop().time()
+            worker.jobs[job_id] = _Job(request_id, index, len(chunk.text), now)
+            worker.send({"type": "speak", "job": job_id, "chunk": chunk_to_head(chunk)})
+
+    def _retry_after_s(self) -> int:
+        concurrency = self.info.concurrency if self.info else 1
+        estimate = self._line.waiting_characters * self._seconds_per_character / concurrency
+        return min(max(math.ceil(estimate), RETRY_AFTER_RANGE_S[0]), RETRY_AFTER_RANGE_S[1])
+
+    # The child process and its messages
+
+    async def _supervise(self) -> None:
+        delay_s = FIRST_RESTART_DELAY_S
+        while True:
+            became_ready = await self._run_worker()
+            delay_s = FIRST_RESTART_DELAY_S if became_ready else min(delay_s * 4, LAST_RESTART_DELAY_S)
+            self.restarts += 1
+            await asyncio.sleep(delay_s)
+
+    async def _run_worker(self) -> bool:
+        """Start the child and serve its messages until it ends; true if it had become ready to speak."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "engines.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=PROJECT
+        )
+        assert process.stdout is not None
+        worker = self._worker = _Worker(process, heard_at=asyncio.get_running_loop().time())
+        log_level = logging.getLogger().getEffectiveLevel()
+        worker.send({"type": "start", "settings": self._settings.model_dump(mode="json"), "log_level": log_level})
+        watch = asyncio.create_task(self._watch(worker), name="engine-watch")
+        try:
+            while frame := await read_frame(process.stdout):
+                worker.heard_at = asyncio.get_running_loop().time()
+                self._on_frame(worker, *frame)
+        finally:
+            watch.cancel()
+            worker.kill()
+            await process.wait()
+            self._lose(worker)
+        return worker.info is not None
+
+    async def _watch(self, worker: _Worker) -> None:
+        """Kill a child that no longer answers, or that does not leave work nobody waits for."""
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now = loop.time()
+            if worker.info is None:
+                if now - started_at > self._settings.start_timeout_s:
+                    worker.kill(ModelUnavailable("the speech engine did not start in time", retry_after_s=10))
+            elif now - worker.heard_at > self._settings.heartbeat_timeout_s:
+                worker.kill(GenerationTimeout("the speech engine stopped answering and is being restarted"))
+            elif any(now - job.cancelled_at > self._settings.cancel_grace_s for job in worker.jobs.values() if job.cancelled_at):
+                worker.kill(GenerationTimeout("the speech engine hung on other work and is being restarted"))
+
+    def _on_frame(self, worker: _Worker, head: Head, payload: bytes) -> None:
+        match head["type"]:
+            case "ready":
+                worker.info = self.info = info_from_head(head["info"])
+                self.notices = head["notices"]
+                self.state, self.problem = "ready", None
+                self._ready.set()
+                logger.info("engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device)
+                self._pump()
+            case "unavailable":
+                self._refuse_all(head["message"])
+            case "piece":
+                samples = np.frombuffer(payload, dtype="<f4")
+                self._deliver(worker, head["job"], Waveform(samples, head["sample_rate"]))
+            case "done":
+                self._deliver(worker, head["job"], ChunkOutcome(**head["outcome"]))
+                self._finish(worker, head["job"])
+            case "failed":
+                self._deliver(worker, head["job"], _error_of(head["code"], head["message"]))
+                self._finish(worker, head["job"])
+            case "cancelled":
+                self._finish(worker, head["job"])
+            case "log":
+                logging.getLogger(head["logger"]).log(head["level"], "%s", head["message"])
+
+    def _deliver(self, worker: _Worker, job_id: int, event: Event) -> None:
+        job = worker.jobs[job_id]
+        if request := self._requests.get(job.request_id):
+            request.chunk_queues[job.index].put_nowait(event)
+
+    def _finish(self, worker: _Worker, job_id: int) -> None:
+        job = worker.jobs.pop(job_id)
+        if job.cancelled_at is None and job.characters:
+            took_s = asyncio.get_running_loop().time() - job.started_at
+            self._seconds_per_character += 0.2 * (took_s / job.characters - self._seconds_per_character)
+        self._pump()
+
+    def _lose(self, worker: _Worker) -> None:
+        """The child is gone: its chunks fail, what waits in line waits on."""
+        self._worker = None
+        self._ready.clear()
+        if self.state == "ready":
+            self.state = "restarting"
+            logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))
+        error = worker.verdict or ModelUnavailable("the speech engine stopped while it spoke and is being restarted")
+        for job in worker.jobs.values():
+            if request := self._requests.get(job.request_id):
+                request.chunk_queues[job.index].put_nowait(error)
+        if worker.info is None and worker.verdict is not None:
+            self._refuse_all(worker.verdict.message)
+
+    def _refuse_all(self, problem: str) -> None:
+        """The engine cannot be loaded: nobody should wait for it. It is tried again, in case the cause is mended."""
+        if self.problem != problem:
+            logger.error("engine unavailable reason=%s", problem)
+        self.state, self.problem = "failed", problem
+        for request in self._requests.values():
+            request.fail(ModelUnavailable(problem, retry_after_s=10))
+        self._ready.set()  # wakes those who wait for the start, who then meet the failure in their queues
+        self._ready.clear()
+
+
+async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Waveform | ChunkOutcome:
+    try:
+        async with asyncio.timeout_at(deadline):
+            event = await queue.get()
+    except TimeoutError:
+        raise GenerationTimeout("the speech engine did not finish this request in time") from None
+    if isinstance(event, SpeechError):
+        raise event
+    return event
+
+
+def _error_of(code: str, message: str) -> SpeechError:
+    kinds: dict[str, type[SpeechError]] = {kind.code: kind for kind in (GenerationFailed, InvalidAudio)}
+    return kinds.get(code, GenerationFailed)(message)

@@ -1,0 +1,55 @@
+"""The line in front of the engine: who is spoken next. Pure bookkeeping, no clock and no process.
+
+Chunks are what is scheduled, and each request in line gets one chunk in turn, so that a long text cannot keep a
+short one waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from engines.base import ChunkRequest
+from resilience.errors import ServiceOverloaded
+
+
+class Line:
+    """Requests with chunks to be spoken: bounded in requests, fair between them."""
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._waiting: dict[int, deque[tuple[int, ChunkRequest]]] = {}
+        self._members: set[int] = set()
+
+    def __len__(self) -> int:
+        """Requests in line, those whose chunks are all with the engine included."""
+        return len(self._members)
+
+    @property
+    def waiting_characters(self) -> int:
+        return sum(len(chunk.text) for chunks in self._waiting.values() for _, chunk in chunks)
+
+    def enter(self, request_id: int, chunks: Sequence[ChunkRequest], retry_after_s: int) -> None:
+        """Put a request's chunks in line. Raises ServiceOverloaded, naming `retry_after_s`, if the line is full."""
+        if len(self._members) >= self._max_requests:
+            raise ServiceOverloaded(
+                f"{len(self._members)} requests are in line already; please try again later",
+                retry_after_s=retry_after_s,
+            )
+        self._members.add(request_id)
+        self._waiting[request_id] = deque(enumerate(chunks))
+
+    def leave(self, request_id: int) -> None:
+        """Take a request out, with whatever of it was not spoken."""
+        self._members.discard(request_id)
+        self._waiting.pop(request_id, None)
+
+    def next(self) -> tuple[int, int, ChunkRequest] | None:
+        """The next chunk to speak as (request, index of the chunk, chunk), or None if nothing waits."""
+        for request_id, chunks in self._waiting.items():
+            index, chunk = chunks.popleft()
+            del self._waiting[request_id]
+            if chunks:
+                self._waiting[request_id] = chunks  # to the back of the line
+            return request_id, index, chunk
+        return None

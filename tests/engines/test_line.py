@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from engines.base import ChunkRequest, Sampling, VoicePrompt
+from engines.line import Line
+from resilience.errors import ServiceOverloaded
+
+
+def chunks(*texts: str) -> list[ChunkRequest]:
+    sampling = Sampling(exaggeration=0.5, temperature=0.8, cfg_weight=1.0)
+    return [ChunkRequest(text, "en", VoicePrompt("any"), sampling, seed=1) for text in texts]
+
+
+def served(line: Line) -> list[str]:
+    texts = []
+    while turn := line.next():
+        texts.append(turn[2].text)
+    return texts
+
+
+def test_a_short_text_is_not_kept_waiting_by_a_long_one() -> None:
+    line = Line(max_requests=4)
+    line.enter(1, chunks("long 0", "long 1", "long 2", "long 3"), retry_after_s=1)
+    line.enter(2, chunks("short"), retry_after_s=1)
+
+    assert served(line)[:2] == ["long 0", "short"]
+
+
+def test_requests_take_turns_and_keep_the_order_of_their_text() -> None:
+    line = Line(max_requests=4)
+    line.enter(1, chunks("a0", "a1", "a2"), retry_after_s=1)
+    line.enter(2, chunks("b0", "b1"), retry_after_s=1)
+
+    assert served(line) == ["a0", "b0", "a1", "b1", "a2"]
+
+
+def test_a_full_line_refuses_and_says_when_to_come_back() -> None:
+    line = Line(max_requests=1)
+    line.enter(1, chunks("a"), retry_after_s=1)
+    line.next()
+
+    with pytest.raises(ServiceOverloaded) as refusal:
+        line.enter(2, chunks("b"), retry_after_s=7)
+
+    assert refusal.value.retry_after_s == 7
+
+
+def test_who_leaves_makes_room_and_is_not_spoken() -> None:
+    line = Line(max_requests=1)
+    line.enter(1, chunks("a"), retry_after_s=1)
+    line.leave(1)
+    line.enter(2, chunks("b"), retry_after_s=1)
+
+    assert served(line) == ["b"]
