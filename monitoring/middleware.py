@@ -1,0 +1,74 @@
+"""The outermost layer of every request: its id, its line in the access log, and the last catch of what goes wrong.
+
+Plain ASGI: wrapped in Starlette's BaseHTTPMiddleware a request would never learn that its client has left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitoring import context
+from monitoring.metrics import Metrics
+
+logger = logging.getLogger("access")
+
+CLIENT_LEFT = 499
+
+
+class RequestContext:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        access_log: bool,
+        internal_error: Callable[[Scope], Response],
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._access_log = access_log
+        self._internal_error = internal_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = context.accepted_id(Headers(scope=scope).get("x-request-id"))
+        token = context.request_id.set(request_id)
+        started_at = time.perf_counter()
+        status = CLIENT_LEFT
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        self._metrics.requests_in_progress += 1
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # the last handler: whatever came this far is answered without a word of its inside
+            logger.exception("request failed method=%s route=%s", scope["method"], route_of(scope))
+            if status == CLIENT_LEFT:
+                await self._internal_error(scope)(scope, receive, send_with_id)
+        finally:
+            self._metrics.requests_in_progress -= 1
+            self._metrics.requests_by_status[status] += 1
+            if self._access_log:
+                took_s = time.perf_counter() - started_at
+                logger.info(
+                    "request method=%s route=%s status=%d took_s=%.3f", scope["method"], route_of(scope), status, took_s
+                )
+            context.request_id.reset(token)
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that answered, never the path that a client wrote."""
+    return getattr(scope.get("route"), "path", "(none)")
