@@ -1,0 +1,309 @@
+"""The bodies that clients send and get, grouped by route. A field that may be left out means "the server's default"."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from config.settings import AudioFormatName, SpeechSettings
+from core_engine import MAX_SEED, SpeechRequest, SpeechResult
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+FormatName = Annotated[AudioFormatName, BeforeValidator(_lower)]
+ResponseMode = Annotated[Literal["stream", "file", "download", "url", "json", "live"], BeforeValidator(_lower)]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+# Speech
+
+
+def option(name: str) -> Any:
+    """A field that takes its meaning, range and shipped default from the setting of the same name."""
+    setting = SpeechSettings.model_fields[name]
+    shipped = json.dumps(setting.default)
+    described = f"{setting.description} (null: the server's default, as shipped {shipped})"
+    field = Field(default=None, description=described, examples=[setting.default])
+    field.metadata = list(setting.metadata)
+    return field
+
+
+# Options of the contract that this version does not carry out yet, with the value that means "off" and is taken.
+LATER: dict[str, Any] = {
+    "use_auto_editor": False,
+    "keep_original_wav_ae": False,
+    "ae_threshold": 0.06,
+    "ae_margin": 0.2,
+    "normalize_audio": False,
+    "normalize_method": "ebu",
+    "normalize_level": -24,
+    "normalize_tp": -2,
+    "normalize_lra": 7,
+    "speed_factor": 1.0,
+    "speed_factor_library": "auto",
+    "trim": False,
+    "trim_threshold_ms": 200,
+}
+
+
+def later(name: str) -> Any:
+    return Field(default=None, description=f"not available in this version: null or {json.dumps(LATER[name])} only")
+
+
+class SpeechBody(BaseModel):
+    """A text to say, and how."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {"text": "Hello! This is my own computer speaking."},
+                {
+                    "text": "Chapter one. It was a bright cold day.",
+                    "reference_audio_filename": "narrators/anna.wav",
+                    "exaggeration": 0.7,
+                    "seed": 42,
+                    "project": "book/chapter-1",
+                    "export_formats": ["mp3", "flac"],
+                },
+            ]
+        },
+    )
+
+    text: str = Field(min_length=1, description="what to say; at most `api.max_text_length` characters (10,000)")
+    reference_audio_filename: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        description="the voice: a path below voices/ (the extension may be left out) or a voice of the engine's own",
+        examples=["narrators/anna.wav"],
+    )
+    exaggeration: float | None = option("exaggeration")
+    temperature: float | None = option("temperature")
+    cfg_weight: float | None = option("cfg_weight")
+    min_p: float | None = option("min_p")
+    top_p: float | None = option("top_p")
+    repetition_penalty: float | None = option("repetition_penalty")
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="0 = random; the seed that was used comes back, and gives the same samples"
+    )
+    language: str | None = option("language")
+    num_candidates_per_chunk: int | None = Field(
+        None, ge=1, le=10, description="candidates of each chunk, made where a transcriber compares them"
+    )
+    max_attempts_per_candidate: int | None = option("max_attempts_per_candidate")
+    bypass_whisper_checking: bool | None = Field(None, description="true = one candidate, no validation")
+    whisper_model_name: Literal["tiny", "base", "small", "medium", "large"] | None = Field(
+        None, description="transcriber that compares the candidates"
+    )
+    use_faster_whisper: bool | None = Field(None, description="transcribe with faster-whisper")
+    use_longest_transcript_on_fail: bool | None = Field(
+        None, description="take the candidate with the longest transcript if none passes"
+    )
+    enable_batching: bool | None = option("enable_batching")
+    smart_batch_short_sentences: bool | None = option("smart_batch_short_sentences")
+    to_lowercase: bool | None = option("to_lowercase")
+    normalize_spacing: bool | None = option("normalize_spacing")
+    fix_dot_letters: bool | None = option("fix_dot_letters")
+    remove_reference_numbers: bool | None = option("remove_reference_numbers")
+    sound_words_field: str | None = Field(
+        None,
+        max_length=20_000,
+        description="words to leave out, or `a=>b` to say b for a; one a line or comma-separated",
+        examples=["um, SQL=>sequel"],
+    )
+    project: str | None = Field(
+        None, max_length=1024, description="folder below outputs/, made if absent", examples=["book/chapter-1"]
+    )
+    folder: str | None = Field(None, max_length=1024, description="the same as `project`")
+    export_formats: list[FormatName] | None = option("export_formats")
+    disable_watermark: bool | None = option("disable_watermark")
+    response_mode: ResponseMode | None = Field(None, description="as the query parameter, which wins")
+    return_format: FormatName | None = Field(None, description="as the query parameter, which wins")
+
+    use_auto_editor: bool | None = later("use_auto_editor")
+    keep_original_wav_ae: bool | None = later("keep_original_wav_ae")
+    ae_threshold: float | None = later("ae_threshold")
+    ae_margin: float | None = later("ae_margin")
+    normalize_audio: bool | None = later("normalize_audio")
+    normalize_method: str | None = later("normalize_method")
+    normalize_level: float | None = later("normalize_level")
+    normalize_tp: float | None = later("normalize_tp")
+    normalize_lra: float | None = later("normalize_lra")
+    speed_factor: float | None = later("speed_factor")
+    speed_factor_library: str | None = later("speed_factor_library")
+    trim: bool | None = later("trim")
+    trim_threshold_ms: int | None = later("trim_threshold_ms")
+
+    @field_validator(*LATER)
+    @classmethod
+    def _refuse_what_is_to_come(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if value is not None and value != LATER[name]:
+            raise PydanticCustomError("not_available_yet", "{name} is not available in this version", {"name": name})
+        return value
+
+    @field_validator("reference_audio_filename")
+    @classmethod
+    def _refuse_addresses(cls, value: str | None) -> str | None:
+        if value is not None and value.lower().startswith(("http://", "https://")):
+            raise PydanticCustomError(
+                "not_available_yet", "a voice by its web address is not available in this version", {}
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_folder(self) -> SpeechBody:
+        if self.project is not None and self.folder is not None and self.project != self.folder:
+            raise PydanticCustomError("folder_conflict", "project and folder are the same option; they differ here", {})
+        return self
+
+    def to_request(self) -> SpeechRequest:
+        options = {name: value for name in SpeechSettings.model_fields if (value := getattr(self, name, None)) is not None}
+        return SpeechRequest(
+            text=self.text,
+            voice=self.reference_audio_filename,
+            seed=self.seed or 0,
+            sound_words=self.sound_words_field or "",
+            folder=self.project or self.folder or None,
+            wants_validation=self._wants_validation(),
+            options=options,
+        )
+
+    def _wants_validation(self) -> bool:
+        asked = (self.num_candidates_per_chunk or 1) > 1 or self.whisper_model_name or self.bypass_whisper_checking is False
+        return bool(asked) and not self.bypass_whisper_checking
+
+
+class SuccessReply(BaseModel):
+    """What every JSON answer that went well begins with."""
+
+    success: Literal[True] = True
+    message: str
+    timestamp: datetime = Field(default_factory=now)
+
+
+class OutputFileReply(BaseModel):
+    format: str = Field(examples=["wav"])
+    filename: str = Field(examples=["tts_2026-11-22_201530_004211_temp0.75.wav"])
+    url: str = Field(description="where the file can be had from this server", examples=["/outputs/tts_….wav"])
+    path: str = Field(description="relative to the data directory", examples=["outputs/tts_….wav"])
+    size_bytes: int
+
+
+class ChunkReply(BaseModel):
+    index: int
+    text: str = Field(description="the chunk's part of the cleaned text; all of them join back to it")
+    duration_seconds: float
+    seed: int
+    attempts: int
+    score: float | None = Field(None, description="how well a transcriber understood it; null where none is installed")
+
+
+class SpeechReply(SuccessReply):
+    output_files: list[OutputFileReply]
+    generation_seed_used: int
+    processing_time_seconds: float
+    audio_duration_seconds: float
+    engine: str = Field(examples=["embedded"])
+    voice: str
+    chunks: list[ChunkReply]
+    warnings: list[str] = Field(description="what was asked for and had no effect, or may not be as expected")
+
+    @classmethod
+    def of(cls, result: SpeechResult) -> SpeechReply:
+        return cls(
+            message=f"{len(result.chunks)} chunks spoken",
+            output_files=[
+                OutputFileReply(
+                    format=file.format.name,
+                    filename=file.path.name,
+                    url=file.url,
+                    path=f"outputs/{file.relative}",
+                    size_bytes=file.size_bytes,
+                )
+                for file in result.files
+            ],
+            generation_seed_used=result.seed,
+            processing_time_seconds=round(result.took_s, 4),
+            audio_duration_seconds=round(result.duration_s, 4),
+            engine=result.engine,
+            voice=result.voice,
+            chunks=[
+                ChunkReply(
+                    index=chunk.index,
+                    text=chunk.text,
+                    duration_seconds=round(chunk.duration_s, 4),
+                    seed=chunk.seed,
+                    attempts=chunk.attempts,
+                )
+                for chunk in result.chunks
+            ],
+            warnings=result.warnings,
+        )
+
+
+# System
+
+
+class RootReply(SuccessReply):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class LivenessReply(SuccessReply):
+    status: Literal["alive"] = "alive"
+
+
+class ReadinessReply(SuccessReply):
+    status: Literal["ready"] = "ready"
+    engine: str
+
+
+class HealthReply(SuccessReply):
+    status: Literal["healthy", "degraded", "starting"]
+    engine: str | None = Field(description="the engine that speaks; null until it is loaded")
+    model: str | None
+    device: str | None
+    models_loaded: dict[str, bool]
+    version: str
+    uptime_seconds: float
+    metrics: dict[str, Any]
+    system_info: dict[str, Any]
+    resource_status: dict[str, Any]
+    warnings: list[str]
+    error_summary: dict[str, Any]
+
+
+class ConfigReply(SuccessReply):
+    tts_defaults: dict[str, Any]
+    vc_defaults: dict[str, Any]
+    supported_formats: list[str]
+    api_limits: dict[str, Any]
+    engine: dict[str, Any] = Field(description="what the loaded engine speaks and heeds")
+
+
+# Errors
+
+
+class ErrorReply(BaseModel):
+    """Every failure of the native API has this shape; match on `error_code`."""
+
+    success: Literal[False] = False
+    error: str = Field(description="a sentence for a person")
+    error_code: str = Field(examples=["VOICE_NOT_FOUND"])
+    detail: str | list[Any] | dict[str, Any] | None = None
+    request_id: str
+    timestamp: datetime = Field(default_factory=now)

@@ -1,0 +1,82 @@
+"""What endpoints ask for: the objects that the lifespan built, and the checks that several of them share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from config.settings import Settings
+from core_engine import CoreEngine
+from engines.host import EngineHost
+from management.outputs import Outputs
+from monitoring.metrics import Metrics
+from monitoring.recent_errors import RecentErrors
+from resilience.errors import UnsupportedFormat
+
+T = TypeVar("T")
+
+
+def _settings(request: Request) -> Settings:
+    return request.app.state.settings
+
+
+def _core(request: Request) -> CoreEngine:
+    return request.app.state.core
+
+
+def _host(request: Request) -> EngineHost:
+    return request.app.state.host
+
+
+def _outputs(request: Request) -> Outputs:
+    return request.app.state.outputs
+
+
+def _metrics(request: Request) -> Metrics:
+    return request.app.state.metrics
+
+
+def _recent_errors(request: Request) -> RecentErrors:
+    return request.app.state.recent_errors
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+CoreDep = Annotated[CoreEngine, Depends(_core)]
+HostDep = Annotated[EngineHost, Depends(_host)]
+OutputsDep = Annotated[Outputs, Depends(_outputs)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+RecentErrorsDep = Annotated[RecentErrors, Depends(_recent_errors)]
+
+
+def json_only(request: Request) -> None:
+    """Raise UnsupportedFormat unless the body calls itself JSON; curl's `-d` alone says it is a form."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (media_type.startswith("application/") and media_type.endswith("+json")):
+        raise UnsupportedFormat("the body must be JSON: send it with the header Content-Type: application/json")
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[None, None, T]) -> T:
+    """The result of `work`, which is cancelled when the client hangs up first (ClientDisconnect then).
+
+    The body must have been read: what comes after it can only be the news that the client is gone.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_departure(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

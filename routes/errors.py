@@ -1,0 +1,120 @@
+"""From an exception to the one error body. The only place that knows which failure has which status."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from api_models import ErrorReply
+from monitoring import context
+from monitoring.middleware import route_of
+from resilience import errors
+from resilience.errors import SpeechError, TryAgainLater
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[type[SpeechError], int] = {
+    errors.SpeechError: 500,
+    errors.InvalidRequest: 422,
+    errors.InvalidPath: 400,
+    errors.InvalidAudio: 400,
+    errors.UnsupportedFormat: 415,
+    errors.VoiceNotFound: 404,
+    errors.FileMissing: 404,
+    errors.FileTooLarge: 413,
+    errors.GenerationFailed: 500,
+    errors.GenerationTimeout: 504,
+    errors.TryAgainLater: 503,
+    errors.StorageFull: 507,
+}
+
+# What the framework itself refuses, before any code of ours: its status, then ours with code and sentence.
+FRAMEWORK = {
+    400: (422, "VALIDATION_ERROR", "the body could not be read"),
+    404: (404, "NOT_FOUND", "there is nothing at this address; the API is described at /docs"),
+    405: (405, "METHOD_NOT_ALLOWED", "this address does not take this method"),
+    413: (413, "FILE_TOO_LARGE", "the body is larger than this address takes"),
+}
+
+
+def status_of(kind: type[SpeechError]) -> int:
+    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure below `app` with the one body."""
+    app.add_exception_handler(SpeechError, _on_speech_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def internal_error(scope: Scope) -> Response:
+    """The answer to what nobody foresaw: an id to ask about, and no word of what went wrong inside."""
+    return _reply(scope, 500, SpeechError.code, "an internal error occurred; the log tells more under this request id")
+
+
+def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for OpenAPI: for each status the codes that it can carry."""
+    codes: dict[int, list[str]] = {}
+    for kind in (*kinds, SpeechError):
+        codes.setdefault(status_of(kind), []).append(kind.code)
+    return {
+        status: {"model": ErrorReply, "description": ", ".join(dict.fromkeys(names))}
+        for status, names in sorted(codes.items())
+    }
+
+
+async def _on_speech_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SpeechError)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryAgainLater) else {}
+    return _reply(request.scope, status_of(type(error)), error.code, error.message, error.detail, headers)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    """Fields and messages only: what the client sent may hold what JSON cannot, or what a log should not."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()]
+    sentence = "; ".join(f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in faults[:5])
+    return _reply(request.scope, 422, "VALIDATION_ERROR", sentence or "the request is not valid", faults)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status, code, sentence = FRAMEWORK.get(error.status_code, (error.status_code, "HTTP_ERROR", str(error.detail)))
+    headers = dict(error.headers or {})
+    if status == 413:  # noqa: PLR2004
+        headers["Connection"] = "close"  # else uvicorn goes on reading what nobody wants, for as long as it is sent
+    return _reply(request.scope, status, code, sentence, headers=headers)
+
+
+def _reply(
+    scope: Scope, status: int, code: str, sentence: str, detail: Any = None, headers: dict[str, str] | None = None
+) -> Response:
+    request_id = context.request_id.get()
+    logger.log(
+        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004
+        "error status=%d code=%s route=%s",
+        status,
+        code,
+        route_of(scope),
+    )
+    scope["app"].state.recent_errors.add(code, status, route_of(scope), request_id)
+    body = ErrorReply(error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=request_id)
+    return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    """The value with lone surrogates, which no encoding can carry, written out as escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value
