@@ -224,7 +224,7 @@ class SpeechReply(SuccessReply):
     @classmethod
     def of(cls, result: SpeechResult) -> SpeechReply:
         return cls(
-            message=f"{len(result.chunks)} chunks spoken",
+            message=f"spoken in {len(result.chunks)} chunk{'s'[: len(result.chunks) != 1]}",
             output_files=[
                 OutputFileReply(
                     format=file.format.name,

@@ -86,6 +86,8 @@ class SavedFile(Protocol):
 
 
 class OutputsLibrary(Protocol):
+    def folder(self, name: str | None) -> Path: ...
+
     def save(
         self,
         waveform: Waveform,
@@ -229,6 +231,7 @@ class CoreEngine:
                 kind="string_too_long",
             )
         refuse_control_characters(request.text)
+        self._outputs.folder(request.folder)
         if options.language.lower() not in info.languages:
             raise InvalidRequest(
                 f"the {info.name} engine does not speak {options.language!a}; it speaks {', '.join(info.languages)}",

@@ -25,6 +25,7 @@ from monitoring.middleware import RequestContext
 from monitoring.recent_errors import RecentErrors
 from routes import documentation, errors, outputs, speech, system
 from routes.responses import AUDIO_HEADERS
+from security.body_limit import BodyLimit
 
 PROJECT = Path(__file__).resolve().parent
 DESCRIPTION = """\
@@ -64,7 +65,6 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.api.max_body_kb * 1024,
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
@@ -73,6 +73,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     for router in (speech.router, outputs.router, system.router, documentation.router):
         app.include_router(router)
     documentation.mount_assets(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024)
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=settings.server.cors_origin_regex,

@@ -33,6 +33,7 @@ WATCH_INTERVAL_S = 0.25
 FIRST_RESTART_DELAY_S = 0.1
 LAST_RESTART_DELAY_S = 5.0
 PATIENCE_WITH_START_S = 20.0  # how long a request waits in line for an engine that is still starting
+RETRY_AFTER_FAILURE_S = 10
 RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
 
 Event = Waveform | ChunkOutcome | SpeechError
@@ -90,7 +91,7 @@ class EngineHost:
         self._job_ids = itertools.count(1)
         self._worker: _Worker | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self._state_changed = asyncio.Event()
         self._seconds_per_character = 0.002
         self.state: State = "starting"
         self.problem: str | None = None
@@ -103,7 +104,7 @@ class EngineHost:
         self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def close(self) -> None:
-        self.state = "closed"
+        self._set_state("closed")
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -118,16 +119,19 @@ class EngineHost:
 
     async def wait_until_ready(self, timeout_s: float = PATIENCE_WITH_START_S) -> EngineInfo:
         """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`."""
-        if self.state == "failed":
-            raise ModelUnavailable(self.problem or "the speech engine cannot be started", retry_after_s=10)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._ready.wait()
-        except TimeoutError:
+                while self.state in ("starting", "restarting"):
+                    await self._state_changed.wait()
+        if self.state != "ready" or self.info is None:
             problem = self.problem or f"the speech engine is {self.state}"
-            raise ModelUnavailable(problem, retry_after_s=5) from None
-        assert self.info is not None
+            raise ModelUnavailable(problem, retry_after_s=RETRY_AFTER_FAILURE_S)
         return self.info
+
+    def _set_state(self, state: State, problem: str | None = None) -> None:
+        self.state, self.problem = state, problem
+        self._state_changed.set()
+        self._state_changed = asyncio.Event()
 
     async def stream_speech(self, chunks: Sequence[ChunkRequest]) -> AsyncIterator[tuple[int, Waveform | ChunkOutcome]]:
         """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
@@ -221,7 +225,7 @@ class EngineHost:
             now = loop.time()
             if worker.info is None:
                 if now - started_at > self._settings.start_timeout_s:
-                    worker.kill(ModelUnavailable("the speech engine did not start in time", retry_after_s=10))
+                    worker.kill(ModelUnavailable("the speech engine did not start in time", retry_after_s=RETRY_AFTER_FAILURE_S))
             elif now - worker.heard_at > self._settings.heartbeat_timeout_s:
                 worker.kill(GenerationTimeout("the speech engine stopped answering and is being restarted"))
             elif any(now - job.cancelled_at > self._settings.cancel_grace_s for job in worker.jobs.values() if job.cancelled_at):
@@ -232,8 +236,7 @@ class EngineHost:
             case "ready":
                 worker.info = self.info = info_from_head(head["info"])
                 self.notices = head["notices"]
-                self.state, self.problem = "ready", None
-                self._ready.set()
+                self._set_state("ready")
                 logger.info("engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device)
                 self._pump()
             case "unavailable":
@@ -267,9 +270,8 @@ class EngineHost:
     def _lose(self, worker: _Worker) -> None:
         """The child is gone: its chunks fail, what waits in line waits on."""
         self._worker = None
-        self._ready.clear()
         if self.state == "ready":
-            self.state = "restarting"
+            self._set_state("restarting")
             logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))
         error = worker.verdict or ModelUnavailable("the speech engine stopped while it spoke and is being restarted")
         for job in worker.jobs.values():
@@ -282,11 +284,9 @@ class EngineHost:
         """The engine cannot be loaded: nobody should wait for it. It is tried again, in case the cause is mended."""
         if self.problem != problem:
             logger.error("engine unavailable reason=%s", problem)
-        self.state, self.problem = "failed", problem
+        self._set_state("failed", problem)
         for request in self._requests.values():
-            request.fail(ModelUnavailable(problem, retry_after_s=10))
-        self._ready.set()  # wakes those who wait for the start, who then meet the failure in their queues
-        self._ready.clear()
+            request.fail(ModelUnavailable(problem, retry_after_s=RETRY_AFTER_FAILURE_S))
 
 
 async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Waveform | ChunkOutcome:

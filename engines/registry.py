@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from config.settings import EngineSettings
 from engines.base import SpeechEngine
+from engines.chatterbox import weights
 from resilience.errors import ModelUnavailable
+
+logger = logging.getLogger(__name__)
+
+NOT_YET = "its weights are within reach, but this version of the server cannot load them yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,14 @@ def choose(settings: EngineSettings) -> Choice:
 
     Raises ModelUnavailable if the settings leave no engine.
     """
-    return Choice(_embedded)
+    if settings.name == "embedded":
+        return Choice(_embedded)
+    problem = weights.why_unavailable(settings.hub_timeout_s) or NOT_YET
+    if settings.name == "chatterbox" or settings.fallback == "none":
+        raise ModelUnavailable(f"Chatterbox cannot speak here: {problem}", retry_after_s=10)
+    notice = f"the embedded engine speaks in place of Chatterbox: {problem}"
+    logger.warning("engine fallback to=embedded reason=%s", problem)
+    return Choice(_embedded, (notice,))
 
 
 def _embedded() -> SpeechEngine:

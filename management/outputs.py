@@ -54,6 +54,10 @@ class Outputs:
     def close(self) -> None:
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
+    def folder(self, name: str | None) -> Path:
+        """The folder of a project, which need not exist; None is the library itself. Raises InvalidPath."""
+        return inside(self._root, name) if name else self._root
+
     def save(
         self,
         waveform: Waveform,
@@ -70,7 +74,7 @@ class Outputs:
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
         """
         require_free_space(self._root, len(waveform.samples) * BYTES_PER_SAMPLE * len(formats), self._reserve_bytes)
-        target = inside(self._root, folder) if folder else self._root
+        target = self.folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         stem = self._names.stem(generation_type, name_parameters)
         encodings = {

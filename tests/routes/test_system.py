@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import httpx
+
+from config.settings import Settings
+from config.version import VERSION
+
+
+def test_the_root_names_the_server_and_where_to_read_on(client: httpx.Client) -> None:
+    body = client.get("/").json()
+
+    assert body["success"] is True
+    assert body["version"] == VERSION
+    assert all(client.get(path).status_code == 200 for path in body["links"].values())
+
+
+def test_health_says_which_engine_speaks(client: httpx.Client) -> None:
+    body = client.get("/api/v1/health").json()
+
+    assert body["status"] == "healthy"
+    assert body["engine"] == "embedded"
+    assert body["models_loaded"] == {"tts": True, "vc": False}
+    assert body["uptime_seconds"] > 0
+    assert body["resource_status"]["disk_free_bytes"] > 0
+    assert body["system_info"]["cpu_count"] >= 1
+    assert datetime.fromisoformat(body["timestamp"]).utcoffset() == timedelta(0)
+
+
+def test_health_counts_what_happened(client: httpx.Client) -> None:
+    before = client.get("/api/v1/health").json()
+    client.post("/api/v1/tts", json={"text": "Count me."})
+    client.post("/api/v1/tts", json={"text": ""})
+    after = client.get("/api/v1/health").json()
+
+    assert after["metrics"]["generations_total"] == before["metrics"]["generations_total"] + 1
+    assert after["metrics"]["audio_seconds_total"] > before["metrics"]["audio_seconds_total"]
+    assert after["error_summary"]["by_code"]["VALIDATION_ERROR"] >= 1
+
+
+def test_live_and_ready_answer_once_the_engine_speaks(client: httpx.Client) -> None:
+    assert client.get("/api/v1/health/live").json()["status"] == "alive"
+    assert client.get("/api/v1/health/ready").json()["engine"] == "embedded"
+
+
+def test_the_configuration_shown_is_the_one_in_force(client: httpx.Client) -> None:
+    body = client.get("/api/v1/config").json()
+
+    assert body["tts_defaults"] == Settings().speech.model_dump(mode="json")
+    assert body["api_limits"]["max_text_length"] == 10_000
+    assert body["supported_formats"] == ["wav", "mp3", "flac"]
+    assert "en" in body["engine"]["languages"]
+    assert len(body["engine"]["voices"]) >= 2
+
+
+def test_a_page_from_this_machine_may_read_the_audio_headers(client: httpx.Client) -> None:
+    reply = client.get("/", headers={"Origin": "http://localhost:3000"})
+    foreign = client.get("/", headers={"Origin": "https://elsewhere.example"})
+
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert "X-Generation-Seed" in reply.headers["access-control-expose-headers"]
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_the_description_of_the_api_is_whole(client: httpx.Client) -> None:
+    spec = client.get("/openapi.json").json()
+
+    for path, operations in spec["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"], path
+            assert operation["tags"], path
+            assert operation["responses"]["500"]["content"]["application/json"]["schema"], path
+    speech = spec["paths"]["/api/v1/tts"]["post"]
+    assert set(speech["responses"]["200"]["content"]) == {"audio/wav", "audio/mpeg", "audio/flac", "application/json"}
+    assert {"400", "404", "413", "415", "422", "500", "503", "504", "507"} <= speech["responses"].keys()
+    body = spec["components"]["schemas"]["SpeechBody"]
+    assert all("description" in field for field in body["properties"].values())
+    assert body["examples"]
+
+
+def test_the_documentation_pages_ask_nothing_of_the_internet(client: httpx.Client) -> None:
+    for page in ("/docs", "/redoc"):
+        html = client.get(page).text
+        assert "/docs/assets/" in html
+        assert "https://" not in html
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"):
+        assert client.get(f"/docs/assets/{asset}").status_code == 200
