@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,6 +55,8 @@ class RequestContext:
         self._metrics.requests_in_progress += 1
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # there is nobody to answer; the access log says 499
         except Exception:  # the last handler: whatever came this far is answered without a word of its inside
             logger.exception("request failed method=%s route=%s", scope["method"], route_of(scope))
             if status == CLIENT_LEFT:
