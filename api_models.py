@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from config.settings import AudioFormatName, SpeechSettings
 from core_engine import MAX_SEED, SpeechRequest, SpeechResult
+
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
@@ -32,7 +34,7 @@ def option(name: str) -> Any:
     setting = SpeechSettings.model_fields[name]
     shipped = json.dumps(setting.default)
     described = f"{setting.description} (null: the server's default, as shipped {shipped})"
-    field = Field(default=None, description=described, examples=[setting.default])
+    field: FieldInfo = Field(default=None, description=described, examples=[setting.default])  # type: ignore[assignment]
     field.metadata = list(setting.metadata)
     return field
 
@@ -170,7 +172,9 @@ class SpeechBody(BaseModel):
         return self
 
     def to_request(self) -> SpeechRequest:
-        options = {name: value for name in SpeechSettings.model_fields if (value := getattr(self, name, None)) is not None}
+        options = {
+            name: value for name in SpeechSettings.model_fields if (value := getattr(self, name, None)) is not None
+        }
         return SpeechRequest(
             text=self.text,
             voice=self.reference_audio_filename,
@@ -182,7 +186,9 @@ class SpeechBody(BaseModel):
         )
 
     def _wants_validation(self) -> bool:
-        asked = (self.num_candidates_per_chunk or 1) > 1 or self.whisper_model_name or self.bypass_whisper_checking is False
+        asked = (
+            (self.num_candidates_per_chunk or 1) > 1 or self.whisper_model_name or self.bypass_whisper_checking is False
+        )
         return bool(asked) and not self.bypass_whisper_checking
 
 

@@ -219,7 +219,9 @@ class CoreEngine:
             )
             for index, chunk in enumerate(chunks)
         ]
-        return _Plan(request, options, info, voice, seed, text, chunks, requests, self._warnings(request, options, info))
+        return _Plan(
+            request, options, info, voice, seed, text, chunks, requests, self._warnings(request, options, info)
+        )
 
     def _check(self, request: SpeechRequest, options: SpeechSettings, info: EngineInfo) -> None:
         if not request.text.strip():

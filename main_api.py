@@ -96,7 +96,9 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="TCP port")
     parser.add_argument("--engine", help="auto, chatterbox or embedded")
-    parser.add_argument("--data-dir", help="folder that holds voices/ and outputs/", type=lambda path: str(Path(path).absolute()))
+    parser.add_argument(
+        "--data-dir", help="folder that holds voices/ and outputs/", type=lambda path: str(Path(path).absolute())
+    )
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
     shipped = PROJECT / "config.yaml"

@@ -52,7 +52,14 @@ def config_yaml() -> str:
 def configuration_markdown() -> str:
     lines = [MARKDOWN_HEAD]
     for name, section in _sections():
-        lines += [f"## `{name}`", "", _about(section), "", "| setting | default | range | meaning |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"## `{name}`",
+            "",
+            _about(section),
+            "",
+            "| setting | default | range | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
         for key, field in type(section).model_fields.items():
             default = f"`{_value(getattr(section, key))}`".replace("|", "\\|")
             lines.append(f"| `{key}` | {default} | {_range(field)} | {field.description} |")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from config.settings import Settings
 
@@ -52,7 +52,7 @@ def _from_file(path: Path | None) -> Iterator[tuple[Key, Any, str]]:
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
     if root is None:
         return
-    for section, section_node, origin in _pairs(root, "the document", path):
+    for section, section_node, _ in _pairs(root, "the document", path):
         if isinstance(section_node, yaml.ScalarNode) and _plain(section_node) is None:
             continue  # a section with nothing but comments under it
         for name, node, line in _pairs(section_node, section, path):
@@ -116,9 +116,8 @@ def _sentences(error: ValidationError, origins: Mapping[Key, str]) -> Iterator[s
 
 def _hint(key: tuple[str, ...]) -> str:
     """A key that exists and looks like this one, as the end of a sentence; often nothing."""
-    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    sections = {name: type(section) for name, section in Settings()}
     section = sections.get(key[0])
-    names_in_section = len(key) > 1 and isinstance(section, type) and issubclass(section, BaseModel)
-    known = section.model_fields if names_in_section else sections
+    known = section.model_fields if section and len(key) > 1 else sections
     close = [name for name in difflib.get_close_matches(key[-1], known, n=1) if name != key[-1]]
     return f"; did you mean {close[0]}?" if close else ""

@@ -39,7 +39,9 @@ class StorageSettings(Section):
     data_dir: Path = Field(
         Path("data"), description="folder that holds voices/ and outputs/; a relative path starts at the project"
     )
-    min_free_mb: int = Field(256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)")
+    min_free_mb: int = Field(
+        256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)"
+    )
 
 
 class ApiSettings(Section):
@@ -63,7 +65,10 @@ class EngineSettings(Section):
         8.0, ge=0.5, le=60, description="seconds to find out whether the Hugging Face hub can be reached"
     )
     max_waiting: int = Field(
-        64, ge=1, le=10_000, description="requests that may be in line for the engine before 503, the spoken ones included"
+        64,
+        ge=1,
+        le=10_000,
+        description="requests that may be in line for the engine before 503, the spoken ones included",
     )
     request_timeout_s: float = Field(
         600.0, gt=0, description="seconds in which the engine must have spoken all of a request, waiting included (504)"

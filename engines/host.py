@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,13 +36,14 @@ PATIENCE_WITH_START_S = 20.0  # how long a request waits in line for an engine t
 RETRY_AFTER_FAILURE_S = 10
 RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
 
-Event = Waveform | ChunkOutcome | SpeechError
+Spoken = Waveform | ChunkOutcome
+Event = Spoken | SpeechError
 State = Literal["starting", "ready", "restarting", "failed", "closed"]
 
 
 @dataclass(slots=True)
 class _Request:
-    """A request in line: for each of its chunks the pieces as they come, then its outcome or the error that ended it."""
+    """A request in line: for each chunk the pieces as they come, then its outcome or the error that ended it."""
 
     chunk_queues: list[asyncio.Queue[Event]]
 
@@ -133,7 +134,7 @@ class EngineHost:
         self._state_changed.set()
         self._state_changed = asyncio.Event()
 
-    async def stream_speech(self, chunks: Sequence[ChunkRequest]) -> AsyncIterator[tuple[int, Waveform | ChunkOutcome]]:
+    async def stream_speech(self, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
         """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
 
         The last thing yielded for each chunk is its ChunkOutcome.
@@ -198,7 +199,12 @@ class EngineHost:
     async def _run_worker(self) -> bool:
         """Start the child and serve its messages until it ends; true if it had become ready to speak."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "engines.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=PROJECT
+            sys.executable,
+            "-m",
+            "engines.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=PROJECT,
         )
         assert process.stdout is not None
         worker = self._worker = _Worker(process, heard_at=asyncio.get_running_loop().time())
@@ -225,10 +231,16 @@ class EngineHost:
             now = loop.time()
             if worker.info is None:
                 if now - started_at > self._settings.start_timeout_s:
-                    worker.kill(ModelUnavailable("the speech engine did not start in time", retry_after_s=RETRY_AFTER_FAILURE_S))
+                    worker.kill(
+                        ModelUnavailable("the speech engine did not start in time", retry_after_s=RETRY_AFTER_FAILURE_S)
+                    )
             elif now - worker.heard_at > self._settings.heartbeat_timeout_s:
                 worker.kill(GenerationTimeout("the speech engine stopped answering and is being restarted"))
-            elif any(now - job.cancelled_at > self._settings.cancel_grace_s for job in worker.jobs.values() if job.cancelled_at):
+            elif any(
+                now - job.cancelled_at > self._settings.cancel_grace_s
+                for job in worker.jobs.values()
+                if job.cancelled_at
+            ):
                 worker.kill(GenerationTimeout("the speech engine hung on other work and is being restarted"))
 
     def _on_frame(self, worker: _Worker, head: Head, payload: bytes) -> None:
@@ -237,7 +249,9 @@ class EngineHost:
                 worker.info = self.info = info_from_head(head["info"])
                 self.notices = head["notices"]
                 self._set_state("ready")
-                logger.info("engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device)
+                logger.info(
+                    "engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device
+                )
                 self._pump()
             case "unavailable":
                 self._refuse_all(head["message"])
@@ -289,7 +303,7 @@ class EngineHost:
             request.fail(ModelUnavailable(problem, retry_after_s=RETRY_AFTER_FAILURE_S))
 
 
-async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Waveform | ChunkOutcome:
+async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Spoken:
     try:
         async with asyncio.timeout_at(deadline):
             event = await queue.get()

@@ -74,8 +74,8 @@ class Worker:
                 cancellation = self._cancellations[head["job"]] = Cancellation()
                 self._threads.submit(self._speak, head["job"], chunk_from_head(head["chunk"]), cancellation)
             case "cancel":
-                if cancellation := self._cancellations.get(head["job"]):
-                    cancellation.cancel()
+                if known := self._cancellations.get(head["job"]):
+                    known.cancel()
 
     def _speak(self, job: int, chunk: ChunkRequest, cancellation: Cancellation) -> None:
         try:

@@ -86,7 +86,10 @@ class Outputs:
             OutputFile(FORMATS[name], target / f"{stem}.{name}", f"{prefix}{stem}.{name}", len(content))
             for name, content in contents.items()
         ]
-        described = {**companion, "files": [{"filename": file.path.name, "size_bytes": file.size_bytes} for file in files]}
+        described = {
+            **companion,
+            "files": [{"filename": file.path.name, "size_bytes": file.size_bytes} for file in files],
+        }
         written = [target / f"{stem}.json"]
         try:
             write_atomically(written[0], json.dumps(described, ensure_ascii=False, indent=2).encode())

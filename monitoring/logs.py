@@ -23,9 +23,8 @@ class RequestId(logging.Filter):
 class TextFormatter(logging.Formatter):
     """One line an event: a line break in a message is written out, so that no input can forge a second line."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
+        self.converter = time.gmtime
         super().__init__(
             "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s [%(request_id)s] %(message)s", "%Y-%m-%dT%H:%M:%S"
         )

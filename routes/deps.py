@@ -55,7 +55,9 @@ RecentErrorsDep = Annotated[RecentErrors, Depends(_recent_errors)]
 def json_only(request: Request) -> None:
     """Raise UnsupportedFormat unless the body calls itself JSON; curl's `-d` alone says it is a form."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (media_type.startswith("application/") and media_type.endswith("+json")):
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
         raise UnsupportedFormat("the body must be JSON: send it with the header Content-Type: application/json")
 
 

@@ -62,7 +62,8 @@ def internal_error(scope: Scope) -> Response:
 def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: for each status the codes that it can carry."""
     codes: dict[int, list[str]] = {}
-    for kind in (*kinds, SpeechError):
+    all_kinds: tuple[type[SpeechError], ...] = (*kinds, SpeechError)
+    for kind in all_kinds:
         codes.setdefault(status_of(kind), []).append(kind.code)
     return {
         status: {"model": ErrorReply, "description": ", ".join(dict.fromkeys(names))}
@@ -88,7 +89,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status, code, sentence = FRAMEWORK.get(error.status_code, (error.status_code, "HTTP_ERROR", str(error.detail)))
     headers = dict(error.headers or {})
-    if status == 413:  # noqa: PLR2004
+    if status == 413:
         headers["Connection"] = "close"  # else uvicorn goes on reading what nobody wants, for as long as it is sent
     return _reply(request.scope, status, code, sentence, headers=headers)
 
@@ -98,7 +99,7 @@ def _reply(
 ) -> Response:
     request_id = context.request_id.get()
     logger.log(
-        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004
+        logging.WARNING if status >= 500 else logging.INFO,
         "error status=%d code=%s route=%s",
         status,
         code,

@@ -63,7 +63,9 @@ def test_a_lost_engine_fails_its_request_and_speaks_the_next(
 def test_a_client_that_hangs_up_frees_the_engine(server: Server) -> None:
     address = urlsplit(server.url)
     body = b'{"text": "' + LONG_TEXT.encode() + b'"}'
-    head = f"POST /api/v1/tts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /api/v1/tts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(head.encode() + body)
         while not server.engine_process().children():

@@ -79,7 +79,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="config.yaml: is not YAML"):
+    with pytest.raises(ConfigurationError, match=r"config\.yaml: is not YAML"):
         load(written(tmp_path, "a: b: c: -"), {}, {})
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -140,10 +141,8 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client: httpx.Client) -
             sent += 65_536
             yield b" " * 65_536
 
-    try:
+    with suppress(httpx.WriteError):  # the server may hang up while we are still sending
         assert_one_shape(client.post(TTS, content=endless(), headers=JSON), 413, "FILE_TOO_LARGE")
-    except httpx.WriteError:
-        pass  # the server hung up while we were still sending
 
     assert sent < 100_000_000
 
@@ -173,7 +172,9 @@ def test_a_voice_that_is_no_audio_is_a_400(client: httpx.Client, server: Server)
     assert_one_shape(reply, 400, "INVALID_AUDIO")
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "C:\\x", "a\u0000b", "..%2f..", "a\\b", "."])
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "a/../../b", "C:\\x", "a\u0000b", "..%2f..", "a\\b", "."]
+)
 @pytest.mark.parametrize("field", ["project", "folder", "reference_audio_filename"])
 def test_a_path_that_leaves_its_root_is_a_400(client: httpx.Client, field: str, name: str) -> None:
     reply = client.post(TTS, json={"text": "Hello.", field: name})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.listen import read
+from tests.listen import read, voiced_hz
 from tests.serving import Server
 
 TTS = "/api/v1/tts"
@@ -18,7 +19,8 @@ TTS = "/api/v1/tts"
 def describe(client: httpx.Client, **fields: Any) -> dict[str, Any]:
     reply = client.post(TTS, params={"response_mode": "url"}, json=fields)
     assert reply.status_code == 200, reply.text
-    return reply.json()
+    described: dict[str, Any] = reply.json()
+    return described
 
 
 def test_a_text_comes_back_as_a_wav_of_32_bit_floats(client: httpx.Client) -> None:
@@ -76,7 +78,9 @@ def test_the_mode_and_format_may_stand_in_the_body_and_the_query_wins(client: ht
     assert client.post(TTS, json=body).headers["content-type"] == "application/json"
     streamed = client.post(TTS, params={"response_mode": "stream"}, json=body)
     assert streamed.headers["content-type"] == "audio/mpeg"
-    assert client.post(TTS, params={"response_mode": "stream", "return_format": "wav"}, json=body).content[:4] == b"RIFF"
+    assert (
+        client.post(TTS, params={"response_mode": "stream", "return_format": "wav"}, json=body).content[:4] == b"RIFF"
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(client: httpx.Client) -> None:
@@ -114,8 +118,6 @@ def test_file_names_tell_type_time_and_parameters(client: httpx.Client) -> None:
     reply = describe(client, text="Hi.", seed=42, exaggeration=0.7)
 
     assert all(file["filename"].isascii() for file in reply["output_files"])
-    import re
-
     pattern = r"tts_\d{4}-\d\d-\d\d_\d{6}_\d{6}_temp0\.75_seed42_exag0\.7\.(wav|mp3)"
     assert all(re.fullmatch(pattern, file["filename"]) for file in reply["output_files"])
 
@@ -138,11 +140,8 @@ def test_batching_speaks_short_sentences_in_one_chunk(client: httpx.Client) -> N
 
 def test_exaggeration_widens_the_pitch(client: httpx.Client) -> None:
     def spread(exaggeration: float) -> float:
-        from tests.listen import pitch_track_hz
-
         body = {"text": "Where on earth have you been all this time?", "exaggeration": exaggeration, "seed": 3}
-        track = pitch_track_hz(read(client.post(TTS, json=body).content))
-        return float(np.std(np.log(track)))
+        return float(np.std(np.log(voiced_hz(read(client.post(TTS, json=body).content)))))
 
     assert spread(1.5) > 1.5 * spread(0.0)
 

@@ -62,5 +62,5 @@ def _mp3_level(bitrate_kbps: int, sample_rate: int) -> float:
     MPEG-2 (24 kHz and below) goes from 8 to 160 kbit/s, MPEG-1 (32 kHz and up) from 32 to 320. A level of exactly 1
     fails at some rates.
     """
-    lowest, highest = (8, 160) if sample_rate <= 24_000 else (32, 320)  # noqa: PLR2004
+    lowest, highest = (8, 160) if sample_rate <= 24_000 else (32, 320)
     return min(0.99, max(0.0, (highest - bitrate_kbps) / (highest - lowest)))

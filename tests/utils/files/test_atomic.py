@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ def test_a_written_file_replaces_the_old_one_whole(tmp_path: Path) -> None:
     write_atomically(path, b"new content")
 
     assert path.read_bytes() == b"new content"
-    assert os.listdir(tmp_path) == ["a.wav"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_a_write_that_finds_no_room_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -40,7 +39,7 @@ def test_a_write_that_finds_no_room_leaves_the_old_file_and_nothing_else(tmp_pat
 
     assert run.stdout.startswith("refused")
     assert (tmp_path / "a.wav").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.wav"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_saving_is_refused_before_the_reserve_is_touched(tmp_path: Path) -> None:
