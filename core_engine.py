@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import platform
 import secrets
 import time
@@ -12,8 +13,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from config.settings import ApiSettings, SpeechSettings
 from config.version import VERSION
 from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, Sampling, VoicePrompt, derived_seed
@@ -21,7 +20,6 @@ from engines.host import EngineHost
 from monitoring.metrics import Metrics
 from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
 from utils.audio.formats import AudioFormat
-from utils.audio.join import join_with_pauses
 from utils.audio.waveform import Waveform
 from utils.files.naming import number
 from utils.text.normalize import CleanUp, clean, lowercase, refuse_control_characters
@@ -147,6 +145,13 @@ class CoreEngine:
         self._outputs = outputs
         self._metrics = metrics
 
+    @staticmethod
+    def warm_up() -> None:
+        """Import what is left out of the start, so that the first request does not wait for it."""
+        importlib.import_module("utils.audio.join")
+        importlib.import_module("utils.audio.encode")
+        importlib.import_module("soundfile")
+
     def options(self, request: SpeechRequest) -> SpeechSettings:
         """The server's defaults, with what the request says in their place."""
         return self._speech.model_copy(update=dict(request.options))
@@ -267,6 +272,8 @@ class CoreEngine:
         return warnings
 
     async def _speak_chunks(self, plan: _Plan) -> list[tuple[Waveform, ChunkOutcome]]:
+        from utils.audio import join
+
         spoken: list[tuple[Waveform, ChunkOutcome]] = []
         pieces: list[Waveform] = []
         async with aclosing(self._host.stream_speech(plan.requests)) as stream:
@@ -274,8 +281,7 @@ class CoreEngine:
                 if isinstance(event, Waveform):
                     pieces.append(event)
                 else:
-                    samples = np.concatenate([piece.samples for piece in pieces] or [np.zeros(0, np.float32)])
-                    spoken.append((Waveform(samples, plan.info.sample_rate), event))
+                    spoken.append((join.in_a_row(pieces, plan.info.sample_rate), event))
                     pieces = []
         return spoken
 
@@ -296,8 +302,10 @@ class CoreEngine:
         chunks: Sequence[SpokenChunk],
         timings: Mapping[str, float],
     ) -> tuple[Waveform, Sequence[SavedFile]]:
+        from utils.audio import join
+
         started_at = time.perf_counter()
-        joined = join_with_pauses(waveforms, pauses_ms)
+        joined = join.with_pauses(waveforms, pauses_ms)
         timings = {**timings, "join_s": time.perf_counter() - started_at}
         files = self._outputs.save(
             joined,

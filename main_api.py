@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
+from typing import TYPE_CHECKING
 
 from config.loader import ConfigurationError, load
 from config.settings import Settings
 from config.version import VERSION
-from core_engine import CoreEngine
-from engines.host import EngineHost
-from management.outputs import Outputs
-from management.voices import Voices
-from monitoring import logs
-from monitoring.metrics import Metrics
-from monitoring.middleware import RequestContext
-from monitoring.recent_errors import RecentErrors
-from routes import documentation, errors, outputs, speech, system
-from routes.responses import AUDIO_HEADERS
-from security.body_limit import BodyLimit
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from engines.host import EngineHost
+
+NAME = "Chatterbox TTS Extended Plus"
 PROJECT = Path(__file__).resolve().parent
 DESCRIPTION = """\
 Speech from text on your own machine: cloned voices, several formats, an outputs library.
@@ -41,7 +35,21 @@ TAGS = [
 
 
 def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
-    """The whole server. `engine` takes the place of the one that the settings name."""
+    """The whole server. `engine` takes the place of the one that the settings name; it may be loading already."""
+    # The web framework takes a second to import, which a fault in the settings should not wait for.
+    from fastapi import FastAPI
+    from starlette.middleware.cors import CORSMiddleware
+
+    from core_engine import CoreEngine
+    from engines.host import EngineHost
+    from management.outputs import Outputs
+    from management.voices import Voices
+    from monitoring.metrics import Metrics
+    from monitoring.middleware import RequestContext
+    from monitoring.recent_errors import RecentErrors
+    from routes import documentation, errors, outputs, speech, system
+    from routes.responses import AUDIO_HEADERS
+    from security.body_limit import BodyLimit
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,14 +59,16 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         app.state.host, app.state.outputs = host, library
         app.state.core = CoreEngine(settings.speech, settings.api, host, Voices(data_dir), library, app.state.metrics)
         await host.start()
+        warming_up = asyncio.create_task(asyncio.to_thread(CoreEngine.warm_up))
         try:
             yield
         finally:
+            await warming_up
             await host.close()
             library.close()
 
     app = FastAPI(
-        title=system.NAME,
+        title=NAME,
         version=VERSION,
         description=DESCRIPTION,
         openapi_tags=TAGS,
@@ -92,7 +102,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
 
 def settings_from(arguments: Sequence[str]) -> Settings:
     """The settings in force for these command-line arguments. Raises ConfigurationError."""
-    parser = argparse.ArgumentParser(prog="main_api.py", description=f"{system.NAME}: a speech server")
+    parser = argparse.ArgumentParser(prog="main_api.py", description=f"{NAME}: a speech server")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="TCP port")
     parser.add_argument("--engine", help="auto, chatterbox or embedded")
@@ -114,24 +124,41 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     )
 
 
-def main() -> None:
-    import uvicorn
+async def serve(settings: Settings) -> None:
+    """Serve until a signal. The engine loads in its process while this one still imports the web framework."""
+    from engines.host import EngineHost
 
+    engine = EngineHost(settings.engine)
+    await engine.start()
+    try:
+        app = await asyncio.to_thread(create_app, settings, engine)
+        import uvicorn
+
+        config = uvicorn.Config(
+            app,
+            host=settings.server.host,
+            port=settings.server.port,
+            http="h11",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.server.shutdown_grace_s,
+        )
+        await uvicorn.Server(config).serve()
+    finally:
+        await engine.close()
+
+
+def main() -> None:
     try:
         settings = settings_from(sys.argv[1:])
     except ConfigurationError as error:
         sys.exit(f"The server was not started, because of its configuration:\n{error}")
+    from monitoring import logs
+
     logs.configure(settings.logging)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.server.host,
-        port=settings.server.port,
-        http="h11",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.server.shutdown_grace_s,
-    )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from config.settings import EngineSettings
 from engines.base import ChunkOutcome, ChunkRequest, EngineInfo
 from engines.line import Line
@@ -101,8 +99,9 @@ class EngineHost:
         self.restarts = 0
 
     async def start(self) -> None:
-        """Begin to load the engine; returns at once. `wait_until_ready` waits for it."""
-        self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+        """Begin to load the engine, once; returns at once. `wait_until_ready` waits for it."""
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def close(self) -> None:
         self._set_state("closed")
@@ -208,8 +207,14 @@ class EngineHost:
         )
         assert process.stdout is not None
         worker = self._worker = _Worker(process, heard_at=asyncio.get_running_loop().time())
-        log_level = logging.getLogger().getEffectiveLevel()
-        worker.send({"type": "start", "settings": self._settings.model_dump(mode="json"), "log_level": log_level})
+        worker.send(
+            {
+                "type": "start",
+                "wish": {name: getattr(self._settings, name) for name in ("name", "fallback", "hub_timeout_s")},
+                "voice_cache_bytes": self._settings.voice_cache_mb * 1_000_000,
+                "log_level": logging.getLogger().getEffectiveLevel(),
+            }
+        )
         watch = asyncio.create_task(self._watch(worker), name="engine-watch")
         try:
             while frame := await read_frame(process.stdout):
@@ -256,8 +261,7 @@ class EngineHost:
             case "unavailable":
                 self._refuse_all(head["message"])
             case "piece":
-                samples = np.frombuffer(payload, dtype="<f4")
-                self._deliver(worker, head["job"], Waveform(samples, head["sample_rate"]))
+                self._deliver(worker, head["job"], Waveform.of_bytes(payload, head["sample_rate"]))
             case "done":
                 self._deliver(worker, head["job"], ChunkOutcome(**head["outcome"]))
                 self._finish(worker, head["job"])

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.settings import EngineSettings
 from engines.base import SpeechEngine
 from engines.chatterbox import weights
 from resilience.errors import ModelUnavailable
@@ -24,15 +23,24 @@ class Choice:
     notices: tuple[str, ...] = ()
 
 
-def choose(settings: EngineSettings) -> Choice:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The members of EngineSettings that decide. Plain, so that the engine process starts without pydantic."""
+
+    name: str
+    fallback: str
+    hub_timeout_s: float
+
+
+def choose(wish: Wish) -> Choice:
     """The engine that the settings name; for `auto` Chatterbox if it can be had, else the fallback, said aloud.
 
     Raises ModelUnavailable if the settings leave no engine.
     """
-    if settings.name == "embedded":
+    if wish.name == "embedded":
         return Choice(_embedded)
-    problem = weights.why_unavailable(settings.hub_timeout_s) or NOT_YET
-    if settings.name == "chatterbox" or settings.fallback == "none":
+    problem = weights.why_unavailable(wish.hub_timeout_s) or NOT_YET
+    if wish.name == "chatterbox" or wish.fallback == "none":
         raise ModelUnavailable(f"Chatterbox cannot speak here: {problem}", retry_after_s=10)
     notice = f"the embedded engine speaks in place of Chatterbox: {problem}"
     logger.warning("engine fallback to=embedded reason=%s", problem)

@@ -21,7 +21,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from config.settings import EngineSettings
 from engines import registry
 from engines.base import (
     Cancellation,
@@ -142,17 +141,17 @@ def main() -> None:
     if start is None:
         return
     threading.Thread(target=_beat, args=(pipe, os.getppid()), daemon=True, name="heartbeat").start()
-    settings = EngineSettings.model_validate(start[0]["settings"])
-    logging.basicConfig(level=start[0]["log_level"], format="%(message)s", handlers=[PipeLog(pipe)])
+    head = start[0]
+    logging.basicConfig(level=head["log_level"], format="%(message)s", handlers=[PipeLog(pipe)])
     try:
-        choice = registry.choose(settings)
+        choice = registry.choose(registry.Wish(**head["wish"]))
         engine = choice.make()
         info = engine.load()
     except ModelUnavailable as error:
         pipe.send({"type": "unavailable", "message": error.message})
         return
     pipe.send({"type": "ready", "info": info_to_head(info), "notices": choice.notices})
-    worker = Worker(engine, info, ConditionalsCache(settings.voice_cache_mb * 1_000_000), pipe)
+    worker = Worker(engine, info, ConditionalsCache(head["voice_cache_bytes"]), pipe)
     while frame := read_frame_blocking(incoming):
         worker.take(frame[0])
     os._exit(0)  # the server is gone; threads deep in a model must not keep the process

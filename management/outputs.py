@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from config.settings import StorageSettings
 from resilience.errors import FileMissing
-from utils.audio.encode import encode
 from utils.audio.formats import FORMATS, AudioFormat
 from utils.audio.waveform import Waveform
 from utils.files.atomic import require_free_space, write_atomically
@@ -74,6 +73,8 @@ class Outputs:
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
         """
         require_free_space(self._root, len(waveform.samples) * BYTES_PER_SAMPLE * len(formats), self._reserve_bytes)
+        from utils.audio.encode import encode
+
         target = self.folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         stem = self._names.stem(generation_type, name_parameters)

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 
 def system_info() -> dict[str, Any]:
+    import psutil
+
     return {
         "platform": platform.system(),
         "machine": platform.machine(),
@@ -23,6 +23,8 @@ def system_info() -> dict[str, Any]:
 
 def resource_status(data_dir: Path) -> dict[str, Any]:
     """Bytes in use and left. Touches the disk: call it from a thread."""
+    import psutil
+
     disk = shutil.disk_usage(data_dir)
     memory = psutil.virtual_memory()
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from api_models import ConfigReply, HealthReply, LivenessReply, ReadinessReply, RootReply
 from config.version import VERSION
@@ -14,16 +14,15 @@ from routes.deps import HostDep, MetricsDep, OutputsDep, RecentErrorsDep, Settin
 from routes.errors import documented
 from utils.audio.formats import FORMATS
 
-NAME = "Chatterbox TTS Extended Plus"
 STATUS_OF_STATE = {"starting": "starting", "ready": "healthy"}
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/", summary="Name, version, links", responses=documented())
-async def root() -> RootReply:
+async def root(request: Request) -> RootReply:
     links = {"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/api/v1/health"}
-    return RootReply(message=f"{NAME} is running", name=NAME, version=VERSION, links=links)
+    return RootReply(message=f"{request.app.title} is running", name=request.app.title, version=VERSION, links=links)
 
 
 @router.get("/api/v1/health", summary="How the server is", responses=documented())

@@ -13,7 +13,7 @@ SILENCE_BELOW_PEAK_DB = -50.0  # an engine's own trailing silence: hiss and the 
 FADE_MS = 4.0  # at each end that meets a pause: long enough to be no click, too short to soften a consonant
 
 
-def join_with_pauses(waveforms: Sequence[Waveform], pauses_ms: Sequence[float]) -> Waveform:
+def with_pauses(waveforms: Sequence[Waveform], pauses_ms: Sequence[float]) -> Waveform:
     """One waveform, with a pause of at least `pauses_ms[i]` after waveform i; the last has none (n - 1 pauses).
 
     Engines end and begin their chunks with silences of different lengths. They count as part of the pause, and only
@@ -35,6 +35,13 @@ def join_with_pauses(waveforms: Sequence[Waveform], pauses_ms: Sequence[float]) 
     return Waveform(np.concatenate(parts), rate)
 
 
+def in_a_row(waveforms: Sequence[Waveform], sample_rate: int) -> Waveform:
+    """The waveforms one after the other as they are; of none, no samples at `sample_rate`."""
+    return Waveform(
+        np.concatenate([np.zeros(0, np.float32), *(waveform.samples for waveform in waveforms)]), sample_rate
+    )
+
+
 def edge_silence(samples: NDArray[np.float32]) -> int:
     """How many samples at the start stay more than 50 dB below the peak; all of them if nothing sounds."""
     magnitude = np.abs(samples)
@@ -42,11 +49,6 @@ def edge_silence(samples: NDArray[np.float32]) -> int:
     if peak == 0.0:
         return len(samples)
     return int(np.argmax(magnitude > peak * 10 ** (SILENCE_BELOW_PEAK_DB / 20)))
-
-
-def is_silent(waveform: Waveform, below_dbfs: float = -60.0) -> bool:
-    """True if no sample rises above `below_dbfs`; of nothing at all, too."""
-    return float(np.abs(waveform.samples).max(initial=0.0)) < 10 ** (below_dbfs / 20)
 
 
 def _faded(samples: NDArray[np.float32], rate: int, *, at_start: bool, at_end: bool) -> NDArray[np.float32]:

@@ -17,6 +17,13 @@ class Waveform:
     samples: NDArray[np.float32]
     sample_rate: int
 
+    @classmethod
+    def of_bytes(cls, content: bytes, sample_rate: int) -> Waveform:
+        """From 32-bit little-endian floats; the samples share the memory of `content` and cannot be written."""
+        import numpy as np
+
+        return cls(np.frombuffer(content, dtype="<f4"), sample_rate)
+
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.sample_rate
