@@ -163,11 +163,15 @@ class CoreEngine:
         VoiceNotFound, InvalidPath, InvalidAudio, ServiceOverloaded, ModelUnavailable, GenerationTimeout,
         GenerationFailed, StorageFull.
         """
+        with self._host.place_in_line() as place:
+            return await self._speak(request, place)
+
+    async def _speak(self, request: SpeechRequest, place: int) -> SpeechResult:
         started_at = time.perf_counter()
         info = await self._host.wait_until_ready()
         plan = await asyncio.to_thread(self._plan, request, info)
         planned_at = time.perf_counter()
-        spoken = await self._speak_chunks(plan)
+        spoken = await self._speak_chunks(plan, place)
         spoken_at = time.perf_counter()
         chunks = [
             SpokenChunk(index, plan.chunks[index].text, waveform.duration_s, outcome.seed, outcome.attempts)
@@ -271,12 +275,12 @@ class CoreEngine:
             warnings.append("not validated: no transcriber is installed, so one candidate was made of each chunk")
         return warnings
 
-    async def _speak_chunks(self, plan: _Plan) -> list[tuple[Waveform, ChunkOutcome]]:
+    async def _speak_chunks(self, plan: _Plan, place: int) -> list[tuple[Waveform, ChunkOutcome]]:
         from utils.audio import join
 
         spoken: list[tuple[Waveform, ChunkOutcome]] = []
         pieces: list[Waveform] = []
-        async with aclosing(self._host.stream_speech(plan.requests)) as stream:
+        async with aclosing(self._host.stream_speech(place, plan.requests)) as stream:
             async for _, event in stream:
                 if isinstance(event, Waveform):
                     pieces.append(event)

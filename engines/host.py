@@ -7,12 +7,12 @@ is replaced while the other requests wait. Nothing here runs the model or blocks
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import math
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,7 @@ class _Request:
 class _Job:
     """A chunk that the child process works on."""
 
-    request_id: int
+    place: int
     index: int
     characters: int
     started_at: float
@@ -75,7 +75,7 @@ class _Worker:
 
     def kill(self, verdict: SpeechError | None = None) -> None:
         self.verdict = self.verdict or verdict
-        with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
             self.process.kill()
 
 
@@ -86,7 +86,7 @@ class EngineHost:
         self._settings = settings
         self._line = Line(settings.max_waiting)
         self._requests: dict[int, _Request] = {}
-        self._request_ids = itertools.count(1)
+        self._places = itertools.count(1)
         self._job_ids = itertools.count(1)
         self._worker: _Worker | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -119,7 +119,7 @@ class EngineHost:
 
     async def wait_until_ready(self, timeout_s: float = PATIENCE_WITH_START_S) -> EngineInfo:
         """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`."""
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.state in ("starting", "restarting"):
                     await self._state_changed.wait()
@@ -133,17 +133,28 @@ class EngineHost:
         self._state_changed.set()
         self._state_changed = asyncio.Event()
 
-    async def stream_speech(self, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
+    @contextmanager
+    def place_in_line(self) -> Iterator[int]:
+        """Hold a place for one request and give its number, at once and before any work is done for the request.
+
+        Raises ServiceOverloaded if the line is full.
+        """
+        place = next(self._places)
+        self._line.enter(place, self._retry_after_s())
+        try:
+            yield place
+        finally:
+            self._line.leave(place)
+
+    async def stream_speech(self, place: int, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
         """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
 
-        The last thing yielded for each chunk is its ChunkOutcome.
-        Leaving the iterator early (close it: `contextlib.aclosing`) takes the request out of the line and stops the
-        work that was begun for it. Raises ServiceOverloaded if the line is full, GenerationTimeout,
-        ModelUnavailable if the engine was lost meanwhile, GenerationFailed and InvalidAudio as the engine does.
+        The last thing yielded for each chunk is its ChunkOutcome. Leaving the iterator early (close it:
+        `contextlib.aclosing`) stops the work that was begun. Raises GenerationTimeout, ModelUnavailable if the engine
+        was lost meanwhile, GenerationFailed and InvalidAudio as the engine does.
         """
-        request_id = next(self._request_ids)
-        self._line.enter(request_id, chunks, self._retry_after_s())
-        request = self._requests[request_id] = _Request([asyncio.Queue() for _ in chunks])
+        request = self._requests[place] = _Request([asyncio.Queue() for _ in chunks])
+        self._line.put(place, chunks)
         deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
         try:
             await self.wait_until_ready(min(PATIENCE_WITH_START_S, self._settings.request_timeout_s))
@@ -157,14 +168,14 @@ class EngineHost:
             error.detail = {"index": index, "text": chunks[index].text}
             raise
         finally:
-            self._withdraw(request_id)
+            self._withdraw(place)
 
-    def _withdraw(self, request_id: int) -> None:
-        self._line.leave(request_id)
-        del self._requests[request_id]
+    def _withdraw(self, place: int) -> None:
+        self._line.withdraw(place)
+        del self._requests[place]
         if self._worker is not None:
             for job_id, job in self._worker.jobs.items():
-                if job.request_id == request_id and job.cancelled_at is None:
+                if job.place == place and job.cancelled_at is None:
                     job.cancelled_at = asyncio.get_running_loop().time()
                     self._worker.send({"type": "cancel", "job": job_id})
 
@@ -174,10 +185,10 @@ class EngineHost:
         if worker is None or worker.info is None:
             return
         while len(worker.jobs) < worker.info.concurrency and (turn := self._line.next()):
-            request_id, index, chunk = turn
+            place, index, chunk = turn
             job_id = next(self._job_ids)
             now = asyncio.get_running_loop().time()
-            worker.jobs[job_id] = _Job(request_id, index, len(chunk.text), now)
+            worker.jobs[job_id] = _Job(place, index, len(chunk.text), now)
             worker.send({"type": "speak", "job": job_id, "chunk": chunk_to_head(chunk)})
 
     def _retry_after_s(self) -> int:
@@ -275,7 +286,7 @@ class EngineHost:
 
     def _deliver(self, worker: _Worker, job_id: int, event: Event) -> None:
         job = worker.jobs[job_id]
-        if request := self._requests.get(job.request_id):
+        if request := self._requests.get(job.place):
             request.chunk_queues[job.index].put_nowait(event)
 
     def _finish(self, worker: _Worker, job_id: int) -> None:
@@ -293,7 +304,7 @@ class EngineHost:
             logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))
         error = worker.verdict or ModelUnavailable("the speech engine stopped while it spoke and is being restarted")
         for job in worker.jobs.values():
-            if request := self._requests.get(job.request_id):
+            if request := self._requests.get(job.place):
                 request.chunk_queues[job.index].put_nowait(error)
         if worker.info is None and worker.verdict is not None:
             self._refuse_all(worker.verdict.message)

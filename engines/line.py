@@ -22,27 +22,34 @@ class Line:
         self._members: set[int] = set()
 
     def __len__(self) -> int:
-        """Requests in line, those whose chunks are all with the engine included."""
+        """Requests that have a place, whether their chunks wait, are being spoken, or are yet to come."""
         return len(self._members)
 
     @property
     def waiting_characters(self) -> int:
         return sum(len(chunk.text) for chunks in self._waiting.values() for _, chunk in chunks)
 
-    def enter(self, request_id: int, chunks: Sequence[ChunkRequest], retry_after_s: int) -> None:
-        """Put a request's chunks in line. Raises ServiceOverloaded, naming `retry_after_s`, if the line is full."""
+    def enter(self, request_id: int, retry_after_s: int) -> None:
+        """Take a place. Raises ServiceOverloaded, naming `retry_after_s`, if the line is full."""
         if len(self._members) >= self._max_requests:
             raise ServiceOverloaded(
                 f"{len(self._members)} requests are in line already; please try again later",
                 retry_after_s=retry_after_s,
             )
         self._members.add(request_id)
+
+    def put(self, request_id: int, chunks: Sequence[ChunkRequest]) -> None:
+        """Chunks to be spoken for a request that has a place."""
         self._waiting[request_id] = deque(enumerate(chunks))
 
-    def leave(self, request_id: int) -> None:
-        """Take a request out, with whatever of it was not spoken."""
-        self._members.discard(request_id)
+    def withdraw(self, request_id: int) -> None:
+        """Whatever of a request was not yet taken is not spoken."""
         self._waiting.pop(request_id, None)
+
+    def leave(self, request_id: int) -> None:
+        """Give the place up."""
+        self.withdraw(request_id)
+        self._members.discard(request_id)
 
     def next(self) -> tuple[int, int, ChunkRequest] | None:
         """The next chunk to speak as (request, index of the chunk, chunk), or None if nothing waits."""

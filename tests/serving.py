@@ -43,6 +43,14 @@ class Server:
             if words in line:
                 return line
 
+    def wait_for_logs(self, *words: str) -> None:
+        """As `wait_for_log` for each of the words, in whatever order they come."""
+        missing = set(words)
+        while missing:
+            line = self.wait_for_log("")
+            assert self.process.poll() is None, self.log
+            missing -= {word for word in missing if word in line}
+
     def read_log(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -67,7 +75,7 @@ def serving(data_dir: Path, *arguments: str, environment: Mapping[str, str] | No
     reader = threading.Thread(target=server.read_log, daemon=True)
     reader.start()
     try:
-        server.wait_for_log("Uvicorn running")
+        server.wait_for_logs("Uvicorn running", "engine ready")
         yield server
     finally:
         process.terminate()

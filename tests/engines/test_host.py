@@ -40,10 +40,11 @@ async def say(host: EngineHost, *texts: str, seed: int = 1) -> list[Waveform]:
     voice = VoicePrompt(host.info.voices[0])
     chunks = [ChunkRequest(text, "en", voice, Sampling(0.5, 0.75, 1.0), seed) for text in texts]
     pieces: list[list[np.ndarray[Any, Any]]] = [[] for _ in chunks]
-    async with aclosing(host.stream_speech(chunks)) as stream:
-        async for index, event in stream:
-            if isinstance(event, Waveform):
-                pieces[index].append(event.samples)
+    with host.place_in_line() as place:
+        async with aclosing(host.stream_speech(place, chunks)) as stream:
+            async for index, event in stream:
+                if isinstance(event, Waveform):
+                    pieces[index].append(event.samples)
     return [Waveform(np.concatenate(samples), host.info.sample_rate) for samples in pieces]
 
 

@@ -19,37 +19,52 @@ def served(line: Line) -> list[str]:
     return texts
 
 
+def entered(line: Line, request_id: int, *texts: str) -> None:
+    line.enter(request_id, retry_after_s=1)
+    line.put(request_id, chunks(*texts))
+
+
 def test_a_short_text_is_not_kept_waiting_by_a_long_one() -> None:
     line = Line(max_requests=4)
-    line.enter(1, chunks("long 0", "long 1", "long 2", "long 3"), retry_after_s=1)
-    line.enter(2, chunks("short"), retry_after_s=1)
+    entered(line, 1, "long 0", "long 1", "long 2", "long 3")
+    entered(line, 2, "short")
 
     assert served(line)[:2] == ["long 0", "short"]
 
 
 def test_requests_take_turns_and_keep_the_order_of_their_text() -> None:
     line = Line(max_requests=4)
-    line.enter(1, chunks("a0", "a1", "a2"), retry_after_s=1)
-    line.enter(2, chunks("b0", "b1"), retry_after_s=1)
+    entered(line, 1, "a0", "a1", "a2")
+    entered(line, 2, "b0", "b1")
 
     assert served(line) == ["a0", "b0", "a1", "b1", "a2"]
 
 
 def test_a_full_line_refuses_and_says_when_to_come_back() -> None:
     line = Line(max_requests=1)
-    line.enter(1, chunks("a"), retry_after_s=1)
+    entered(line, 1, "a")
     line.next()
 
     with pytest.raises(ServiceOverloaded) as refusal:
-        line.enter(2, chunks("b"), retry_after_s=7)
+        line.enter(2, retry_after_s=7)
 
     assert refusal.value.retry_after_s == 7
 
 
+def test_a_place_is_held_before_there_is_anything_to_say() -> None:
+    line = Line(max_requests=1)
+    line.enter(1, retry_after_s=1)
+
+    with pytest.raises(ServiceOverloaded):
+        line.enter(2, retry_after_s=1)
+
+    assert line.next() is None
+
+
 def test_who_leaves_makes_room_and_is_not_spoken() -> None:
     line = Line(max_requests=1)
-    line.enter(1, chunks("a"), retry_after_s=1)
+    entered(line, 1, "a")
     line.leave(1)
-    line.enter(2, chunks("b"), retry_after_s=1)
+    entered(line, 2, "b")
 
     assert served(line) == ["b"]

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from resilience.errors import InvalidAudio
+from utils.audio.decode import read_recording
+from utils.audio.resample import resample, stream_resampled
+from utils.audio.waveform import Waveform
+
+
+def tone(duration_s=1.0, sample_rate=24000, frequency_hz=440.0):
+    times_s = np.arange(round(duration_s * sample_rate)) / sample_rate
+    return (0.5 * np.sin(2 * np.pi * frequency_hz * times_s)).astype(np.float32)
+
+
+def loudest_hz(waveform):
+    spectrum = np.abs(np.fft.rfft(waveform.samples * np.hanning(len(waveform.samples))))
+    return np.argmax(spectrum) * waveform.sample_rate / len(waveform.samples)
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [
+        ("WAV", "PCM_U8"),
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_24"),
+        ("WAV", "FLOAT"),
+        ("WAV", "ULAW"),
+        ("FLAC", "PCM_16"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+    ],
+)
+@pytest.mark.parametrize("name", ["voice.wav", "voice.raw", "voice"])
+def test_the_content_decides_the_format_and_not_the_name(tmp_path, container, subtype, name):
+    soundfile.write(tmp_path / name, tone(), 24000, format=container, subtype=subtype)
+
+    heard = read_recording(tmp_path / name, 10)
+
+    assert heard.sample_rate == 24000
+    assert heard.duration_s == pytest.approx(1.0, abs=0.06)
+    assert loudest_hz(heard) == pytest.approx(440, abs=5)
+    assert heard.samples.dtype == np.float32
+
+
+def test_channels_are_mixed(tmp_path):
+    both = np.stack([tone(), np.zeros(24000, np.float32)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", both, 24000)
+
+    heard = read_recording(tmp_path / "stereo.wav", 10)
+
+    assert heard.samples.shape == (24000,)
+    assert np.max(np.abs(heard.samples)) == pytest.approx(0.25, abs=0.01)
+
+
+def test_no_more_than_asked_for_is_read_or_held(tmp_path):
+    soundfile.write(tmp_path / "long.flac", np.tile(tone(), 120), 24000)
+    tracemalloc.start()
+
+    heard = read_recording(tmp_path / "long.flac", 5)
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert heard.duration_s == 5
+    assert peak_bytes < 40 * 24000 * 4
+
+
+def test_samples_beyond_full_scale_are_scaled_and_not_clipped(tmp_path):
+    soundfile.write(tmp_path / "hot.wav", 8 * tone(), 24000, subtype="FLOAT")
+
+    heard = read_recording(tmp_path / "hot.wav", 10)
+
+    assert np.max(np.abs(heard.samples)) == pytest.approx(1.0)
+    assert np.mean(np.abs(heard.samples) > 0.99) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("samples", "sample_rate", "reason"),
+    [
+        (tone(sample_rate=4000), 4000, "4000 Hz"),
+        (tone(sample_rate=400000), 400000, "400000 Hz"),
+        (np.zeros((24000, 9), np.float32), 24000, "9 channels"),
+        (np.where(np.arange(24000) == 9000, np.nan, tone()), 24000, "not numbers"),
+        (np.where(np.arange(24000) == 9000, np.inf, tone()), 24000, "not numbers"),
+        (tone(0.05), 24000, "shorter"),
+        (np.zeros(0, np.float32), 24000, "shorter"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, samples, sample_rate, reason):
+    soundfile.write(tmp_path / "odd.wav", samples, sample_rate, subtype="FLOAT")
+
+    with pytest.raises(InvalidAudio, match=reason):
+        read_recording(tmp_path / "odd.wav", 10)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 100, b"\0" * 5000, b"%PDF-1.7\n"])
+@pytest.mark.parametrize("name", ["voice.wav", "voice.mp3", "voice.raw"])
+def test_what_is_no_audio_is_refused_without_naming_the_path(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(InvalidAudio) as refusal:
+        read_recording(tmp_path / name, 10)
+
+    assert str(tmp_path) not in refusal.value.message
+
+
+def test_resampling_keeps_pitch_and_duration():
+    changed = resample(Waveform(tone(sample_rate=44100), 44100), 24000)
+
+    assert (changed.sample_rate, len(changed.samples)) == (24000, 24000)
+    assert loudest_hz(changed) == pytest.approx(440, abs=2)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold():
+    changed = resample(Waveform(tone(sample_rate=48000, frequency_hz=15000), 48000), 24000)
+
+    assert np.max(np.abs(changed.samples[1000:-1000])) < 1e-4
+
+
+def test_resampling_in_pieces_is_resampling_of_the_whole():
+    samples = np.random.default_rng(0).uniform(-1, 1, 50_000).astype(np.float32)
+    cuts = np.split(samples, [1, 7, 3000, 3000, 20_011])
+
+    pieces = list(stream_resampled(cuts, 22050, 24000))
+
+    assert np.array_equal(np.concatenate(pieces), resample(Waveform(samples, 22050), 24000).samples)
