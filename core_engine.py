@@ -212,7 +212,7 @@ class CoreEngine:
         requests = [
             ChunkRequest(
                 text=lowercase(chunk.text.strip()) if options.to_lowercase else chunk.text.strip(),
-                language=options.language,
+                language=info.language_of(options.language) or options.language,
                 voice=voice,
                 sampling=Sampling(
                     exaggeration=options.exaggeration,
@@ -243,7 +243,7 @@ class CoreEngine:
             )
         refuse_control_characters(request.text)
         self._outputs.folder(request.folder)
-        if options.language.lower() not in info.languages:
+        if info.language_of(options.language) is None:
             raise InvalidRequest(
                 f"the {info.name} engine does not speak {options.language!a}; it speaks {', '.join(info.languages)}",
                 field="language",

@@ -92,6 +92,13 @@ class EngineInfo:
     clones_voices: bool
     watermarks: bool
 
+    def language_of(self, tag: str) -> str | None:
+        """The engine's language for a tag: `de-DE` and `EN_us` are `de` and `en` where it knows no nearer one."""
+        wanted = tag.strip().lower().replace("_", "-")
+        while wanted and wanted not in self.languages:
+            wanted = wanted.rpartition("-")[0]
+        return wanted or None
+
 
 class Conditionals(Protocol):
     """What a model made of a recording: a value that is never changed, kept by `engines.conditionals`."""

@@ -146,6 +146,14 @@ def test_exaggeration_widens_the_pitch(client: httpx.Client) -> None:
     assert spread(1.5) > 1.5 * spread(0.0)
 
 
+@pytest.mark.parametrize(("tag", "same"), [("de-DE", "de"), ("EN_us", "en-us"), ("zh-Hans-CN", "zh")])
+def test_a_language_may_be_named_with_its_region(client: httpx.Client, tag: str, same: str) -> None:
+    def say(language: str) -> bytes:
+        return client.post(TTS, json={"text": "Guten Morgen. 早上好。", "language": language, "seed": 1}).content
+
+    assert say(tag) == say(same)
+
+
 def test_an_option_without_effect_is_named_in_the_warnings(client: httpx.Client) -> None:
     reply = describe(client, text="Hi.", min_p=0.05, disable_watermark=False, num_candidates_per_chunk=2)
 

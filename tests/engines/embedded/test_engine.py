@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.base import Cancellation, Cancelled, ChunkRequest, Sampling, VoicePrompt
+from engines.embedded import engine as module
+from engines.embedded.engine import EmbeddedEngine
+from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from tests.engines.embedded.conftest import NEUTRAL, SENTENCE, harmonic_tone, write_recording
+from tests.engines.embedded.hearing import fundamentals_hz
+from utils.audio.resample import resample
+from utils.audio.waveform import Waveform
+
+CHUNK = ChunkRequest(SENTENCE, "en", VoicePrompt("clara"), NEUTRAL, seed=7)
+
+
+@pytest.fixture(scope="module")
+def low_voice(engine, tmp_path_factory):
+    return engine.prepare(write_recording(tmp_path_factory.mktemp("voices") / "low.wav", harmonic_tone(100)))
+
+
+def samples_of(engine, chunk, conditionals=None):
+    return np.concatenate([piece.samples for piece in engine.speak(chunk, conditionals, Cancellation())])
+
+
+def test_it_says_what_it_can_do():
+    info = EmbeddedEngine().load()
+
+    assert (info.name, info.sample_rate, info.streams) == ("embedded", 24000, True)
+    assert (info.clones_voices, info.watermarks) == (True, False)
+    assert info.takes == {"exaggeration", "temperature", "cfg_weight"}
+    assert 2 <= info.concurrency <= 8
+    assert info.voices[0] == "edgar"
+    assert {"en", "ja", "zh", "pt-br"} <= set(info.languages)
+
+
+def test_importing_it_loads_no_library():
+    code = (
+        "import sys, engines.embedded.engine;"
+        "sys.exit(any(name in sys.modules for name in ('numpy', 'pyworld', 'soxr', 'soundfile', 'espeakng_loader')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_missing_package_is_named_with_its_cure(monkeypatch):
+    monkeypatch.setattr(module, "PACKAGES", {"no_such_module": "pyworld-prebuilt"})
+
+    with pytest.raises(ModelUnavailable, match="pip install pyworld-prebuilt"):
+        EmbeddedEngine().load()
+
+
+def test_speech_comes_in_pieces_of_a_fifth_of_a_second(engine):
+    pieces = list(engine.speak(CHUNK, None, Cancellation()))
+
+    assert len(pieces) > 10
+    assert {len(piece.samples) for piece in pieces[:-1]} == {4800}
+    assert {piece.sample_rate for piece in pieces} == {24000}
+    assert all(piece.samples.dtype == np.float32 for piece in pieces)
+
+
+def test_the_first_piece_does_not_wait_for_the_last(engine):
+    story = replace(CHUNK, text="And then they went on. " * 20_000)
+
+    stream = engine.speak(story, None, Cancellation())
+    first = next(stream)
+    stream.close()
+
+    assert len(first.samples) == 4800
+
+
+def test_eight_threads_at_once_speak_the_same_samples_as_one_alone(engine, low_voice):
+    jobs = [
+        (replace(CHUNK, voice=VoicePrompt(voice), seed=seed), conditionals)
+        for seed in (1, 2)
+        for voice, conditionals in (("edgar", None), ("clara", None), ("robin", None), ("low", low_voice))
+    ]
+    alone = [samples_of(engine, *job) for job in jobs]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: samples_of(engine, *job), jobs))
+
+    assert all(map(np.array_equal, alone, together))
+    assert len({samples.tobytes() for samples in alone}) == len(jobs)
+
+
+def test_streamed_resampling_is_that_of_the_whole_utterance(engine):
+    from engines.embedded import espeak
+    from engines.embedded.voices import OWN_VOICES, performance
+
+    raw = espeak.stream_utterance(
+        CHUNK.text,
+        "en-us",
+        performance(OWN_VOICES["clara"], CHUNK.sampling, CHUNK.seed),
+        engine._library_path,
+        engine._data_path,
+        Cancellation(),
+    )
+    whole = resample(Waveform(np.concatenate(list(raw)), espeak.SAMPLE_RATE), 24000)
+
+    assert np.array_equal(samples_of(engine, CHUNK), whole.samples)
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_exaggeration_is_heard_as_a_livelier_pitch(speak, low_voice, with_reference):
+    def liveliness(exaggeration):
+        heard = speak(
+            voice="clara",
+            sampling=Sampling(exaggeration, temperature=0, cfg_weight=0.5),
+            conditionals=low_voice if with_reference else None,
+        )
+        return np.std(np.log(fundamentals_hz(heard)))
+
+    assert liveliness(0.0) < liveliness(0.5) < liveliness(1.0)
+
+
+def test_a_lower_cfg_weight_is_heard_as_a_slower_pace(speak):
+    slow, fast = (speak(sampling=Sampling(0.5, 0, cfg_weight)) for cfg_weight in (0.0, 1.0))
+
+    assert slow.duration_s > 1.08 * fast.duration_s
+
+
+@pytest.mark.parametrize("text", ["", " ", "...", "—", "\u200b", "😀", "a\0b", "a\ud800b", "<speak>hi</speak>"])
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_odd_texts_give_short_audio(speak, low_voice, text, with_reference):
+    heard = speak(text, conditionals=low_voice if with_reference else None)
+
+    assert 0 < heard.duration_s < 3
+    assert np.isfinite(heard.samples).all()
+
+
+def test_a_text_that_comes_out_silent_is_a_failure(engine, monkeypatch):
+    monkeypatch.setattr(module, "INAUDIBLE", 2.0)  # deaf: hears no speech in anything
+
+    with pytest.raises(GenerationFailed, match="no sound"):
+        samples_of(engine, CHUNK)
+
+
+def test_an_unknown_own_voice_is_refused_by_name(engine):
+    with pytest.raises(GenerationFailed, match="'nobody'"):
+        samples_of(engine, replace(CHUNK, voice=VoicePrompt("nobody")))
+
+
+def test_an_unknown_language_is_refused_by_name(engine):
+    with pytest.raises(GenerationFailed, match="'tlh'"):
+        samples_of(engine, replace(CHUNK, language="tlh"))
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_cancelled_speech_stops(engine, low_voice, with_reference):
+    cancellation = Cancellation()
+    stream = engine.speak(CHUNK, low_voice if with_reference else None, cancellation)
+
+    next(stream)
+    cancellation.cancel()
+
+    with pytest.raises(Cancelled):
+        next(stream)
+
+
+def test_a_recording_without_a_voice_is_refused(engine, tmp_path):
+    silence = Waveform(np.zeros(48000, np.float32), 24000)
+
+    with pytest.raises(InvalidAudio):
+        engine.prepare(write_recording(tmp_path / "silence.wav", silence))
+
+
+def test_a_prepared_voice_says_how_large_it_is(low_voice):
+    assert 2 * 513 * 8 <= low_voice.size_bytes < 20_000

@@ -1,0 +1,63 @@
+"""Recordings from outside, whatever they are, as one waveform of bounded length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resilience.errors import InvalidAudio
+from utils.audio.waveform import Waveform
+
+if TYPE_CHECKING:
+    import numpy as np
+    import soundfile
+    from numpy.typing import NDArray
+
+LOWEST_RATE, HIGHEST_RATE = 8000, 192000
+MOST_CHANNELS = 8
+SHORTEST_S = 0.1
+BLOCK_FRAMES = 65536
+
+
+def read_recording(path: Path, max_duration_s: float) -> Waveform:
+    """The recording's first `max_duration_s` seconds, mixed to mono, at its own rate; the rest is not even decoded.
+
+    The content decides the format, not the name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus. Float files that
+    exceed full scale are scaled into [-1, 1]. Raises InvalidAudio for anything else, for rates outside
+    `LOWEST_RATE`-`HIGHEST_RATE` Hz, more than `MOST_CHANNELS`, NaN or infinite samples and less than `SHORTEST_S`;
+    FileNotFoundError and other OSErrors of the file itself are left as they are.
+    """
+    import soundfile
+
+    # Reopened by descriptor, so that the stream has no name: soundfile takes what is called *.raw for bare samples.
+    with path.open("rb") as named, open(named.fileno(), "rb", closefd=False) as stream:
+        try:
+            with soundfile.SoundFile(stream) as file:
+                return _read(file, max_duration_s)
+        except soundfile.LibsndfileError as error:
+            raise InvalidAudio("the recording is damaged or in no format that can be read") from error
+
+
+def _read(file: soundfile.SoundFile, max_duration_s: float) -> Waveform:
+    import numpy as np
+
+    sample_rate = file.samplerate
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise InvalidAudio(f"the recording is at {sample_rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used")
+    if not 1 <= file.channels <= MOST_CHANNELS:
+        raise InvalidAudio(f"the recording has {file.channels} channels; up to {MOST_CHANNELS} can be used")
+    wanted = round(max_duration_s * sample_rate)
+    blocks = []
+    while wanted > 0:
+        block = file.read(min(wanted, BLOCK_FRAMES), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        if not np.isfinite(block).all():
+            raise InvalidAudio("the recording has samples that are not numbers")
+        blocks.append(block.mean(axis=1))
+        wanted -= len(block)
+    samples: NDArray[np.float32] = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if len(samples) < SHORTEST_S * sample_rate:
+        raise InvalidAudio(f"the recording is shorter than {SHORTEST_S} seconds")
+    peak = float(np.max(np.abs(samples)))
+    return Waveform((samples / max(1.0, peak)).astype(np.float32), sample_rate)
