@@ -85,6 +85,7 @@ class SavedFile(Protocol):
 
 class OutputsLibrary(Protocol):
     def folder(self, name: str | None) -> Path: ...
+    def check_room(self) -> None: ...
 
     def save(
         self,
@@ -243,6 +244,7 @@ class CoreEngine:
             )
         refuse_control_characters(request.text)
         self._outputs.folder(request.folder)
+        self._outputs.check_room()
         if info.language_of(options.language) is None:
             raise InvalidRequest(
                 f"the {info.name} engine does not speak {options.language!a}; it speaks {', '.join(info.languages)}",

@@ -53,11 +53,10 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        data_dir = (PROJECT / settings.storage.data_dir).resolve()
         host = engine or EngineHost(settings.engine)
-        library = Outputs(settings.storage, data_dir)
+        voices, library = Voices(data_dir(settings)), Outputs(settings.storage, data_dir(settings))
         app.state.host, app.state.outputs = host, library
-        app.state.core = CoreEngine(settings.speech, settings.api, host, Voices(data_dir), library, app.state.metrics)
+        app.state.core = CoreEngine(settings.speech, settings.api, host, voices, library, app.state.metrics)
         await host.start()
         warming_up = asyncio.create_task(asyncio.to_thread(CoreEngine.warm_up))
         try:
@@ -98,6 +97,11 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         internal_error=errors.internal_error,
     )
     return app
+
+
+def data_dir(settings: Settings) -> Path:
+    """The folder that holds the libraries; a relative one starts at the project, wherever the server was started."""
+    return (PROJECT / settings.storage.data_dir).resolve()
 
 
 def settings_from(arguments: Sequence[str]) -> Settings:
@@ -154,6 +158,10 @@ def main() -> None:
         settings = settings_from(sys.argv[1:])
     except ConfigurationError as error:
         sys.exit(f"The server was not started, because of its configuration:\n{error}")
+    try:
+        data_dir(settings).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"The server was not started: the data folder {error.filename} cannot be made: {error.strerror}")
     from monitoring import logs
 
     logs.configure(settings.logging)

@@ -57,6 +57,10 @@ class Outputs:
         """The folder of a project, which need not exist; None is the library itself. Raises InvalidPath."""
         return inside(self._root, name) if name else self._root
 
+    def check_room(self, needed_bytes: int = 0) -> None:
+        """Raise StorageFull if the disk is too full to save anything, or to save so many bytes."""
+        require_free_space(self._root, needed_bytes, self._reserve_bytes)
+
     def save(
         self,
         waveform: Waveform,
@@ -72,7 +76,7 @@ class Outputs:
 
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
         """
-        require_free_space(self._root, len(waveform.samples) * BYTES_PER_SAMPLE * len(formats), self._reserve_bytes)
+        self.check_room(len(waveform.samples) * BYTES_PER_SAMPLE * len(formats))
         from utils.audio.encode import encode
 
         target = self.folder(folder)

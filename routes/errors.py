@@ -74,7 +74,8 @@ def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
 async def _on_speech_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SpeechError)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryAgainLater) else {}
-    return _reply(request.scope, status_of(type(error)), error.code, error.message, error.detail, headers)
+    level = logging.INFO if isinstance(error, TryAgainLater) else None
+    return _reply(request.scope, status_of(type(error)), error.code, error.message, error.detail, headers, level)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
@@ -95,11 +96,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _reply(
-    scope: Scope, status: int, code: str, sentence: str, detail: Any = None, headers: dict[str, str] | None = None
+    scope: Scope,
+    status: int,
+    code: str,
+    sentence: str,
+    detail: Any = None,
+    headers: dict[str, str] | None = None,
+    level: int | None = None,
 ) -> Response:
     request_id = context.request_id.get()
     logger.log(
-        logging.WARNING if status >= 500 else logging.INFO,
+        level or (logging.WARNING if status >= 500 else logging.INFO),
         "error status=%d code=%s route=%s",
         status,
         code,

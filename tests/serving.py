@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +60,13 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start `main_api.py` on a free port, wait until it can speak, stop it at the end."""
+def serving(
+    data_dir: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    ready: Sequence[str] = ("Uvicorn running", "engine ready"),
+) -> Iterator[Server]:
+    """Start `main_api.py` on a free port, wait until it can speak (until its log says `ready`), stop it at the end."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "main_api.py", "--port", str(port), "--data-dir", str(data_dir), *arguments],
@@ -75,7 +80,7 @@ def serving(data_dir: Path, *arguments: str, environment: Mapping[str, str] | No
     reader = threading.Thread(target=server.read_log, daemon=True)
     reader.start()
     try:
-        server.wait_for_logs("Uvicorn running", "engine ready")
+        server.wait_for_logs(*ready)
         yield server
     finally:
         process.terminate()
