@@ -7,15 +7,17 @@ import importlib
 import platform
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from config.settings import ApiSettings, SpeechSettings
 from config.version import VERSION
-from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, Sampling, VoicePrompt, derived_seed
+from engines.base import Cancellation, ChunkOutcome, ChunkRequest, EngineInfo, Sampling, VoicePrompt, derived_seed
 from engines.host import EngineHost
 from monitoring.metrics import Metrics
 from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SEED = 2**32 - 1
+FINISHING_AT_ONCE = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class OutputsLibrary(Protocol):
         formats: Sequence[str],
         mp3_bitrate_kbps: int,
         companion: Mapping[str, Any],
+        check: Callable[[], None],
     ) -> Sequence[SavedFile]: ...
 
 
@@ -145,6 +151,11 @@ class CoreEngine:
         self._voices = voices
         self._outputs = outputs
         self._metrics = metrics
+        # Threads of their own: encoding may fill them without holding up the short tasks of other requests.
+        self._finishers = ThreadPoolExecutor(FINISHING_AT_ONCE, thread_name_prefix="finish")
+
+    def close(self) -> None:
+        self._finishers.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def warm_up() -> None:
@@ -180,14 +191,22 @@ class CoreEngine:
         ]
         timings = {"plan_s": planned_at - started_at, "synthesis_s": spoken_at - planned_at}
         pauses = [self._pause_ms(chunk.pause, plan.options) for chunk in plan.chunks[:-1]]
-        joined, files = await asyncio.to_thread(
-            self._finish, plan, [waveform for waveform, _ in spoken], pauses, chunks, timings
+        joined, files = await self._unless_cancelled(
+            partial(self._finish, plan, [waveform for waveform, _ in spoken], pauses, chunks, timings)
         )
         took_s = time.perf_counter() - started_at
         self._metrics.count_generation(joined.duration_s, took_s)
         return SpeechResult(
             files, plan.seed, plan.voice.name, info.name, joined.duration_s, took_s, chunks, plan.warnings
         )
+
+    async def _unless_cancelled(self, finish: Callable[[Cancellation], T]) -> T:
+        """Run the last stage in one of its threads; a request that is cancelled meanwhile leaves no files behind."""
+        cancellation = Cancellation()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._finishers, finish, cancellation)
+        finally:
+            cancellation.cancel()
 
     def _plan(self, request: SpeechRequest, info: EngineInfo) -> _Plan:
         options = self.options(request)
@@ -307,6 +326,7 @@ class CoreEngine:
         pauses_ms: Sequence[int],
         chunks: Sequence[SpokenChunk],
         timings: Mapping[str, float],
+        cancellation: Cancellation,
     ) -> tuple[Waveform, Sequence[SavedFile]]:
         from utils.audio import join
 
@@ -321,6 +341,7 @@ class CoreEngine:
             formats=plan.options.export_formats,
             mp3_bitrate_kbps=plan.options.mp3_bitrate_kbps,
             companion=self._companion(plan, joined, chunks, timings),
+            check=cancellation.check,
         )
         return joined, files
 

@@ -64,6 +64,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         finally:
             await warming_up
             await host.close()
+            app.state.core.close()
             library.close()
 
     app = FastAPI(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,21 +71,24 @@ class Outputs:
         formats: Sequence[str],
         mp3_bitrate_kbps: int,
         companion: Mapping[str, Any],
+        check: Callable[[], None] = lambda: None,
     ) -> list[OutputFile]:
         """Write one rendering in every format, its companion first; all of them or none. Call it from a thread.
 
+        `check` is called before each file is written, and may raise to leave the work with nothing written.
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
         """
         self.check_room(len(waveform.samples) * BYTES_PER_SAMPLE * len(formats))
         from utils.audio.encode import encode
 
-        target = self.folder(folder)
-        target.mkdir(parents=True, exist_ok=True)
         stem = self._names.stem(generation_type, name_parameters)
         encodings = {
             name: self._encoders.submit(encode, waveform, name, mp3_bitrate_kbps) for name in dict.fromkeys(formats)
         }
         contents = {name: encoding.result() for name, encoding in encodings.items()}
+        check()
+        target = self.folder(folder)
+        target.mkdir(parents=True, exist_ok=True)
         prefix = "/".join(relative_parts(folder)) + "/" if folder else ""
         files = [
             OutputFile(FORMATS[name], target / f"{stem}.{name}", f"{prefix}{stem}.{name}", len(content))
@@ -99,6 +102,7 @@ class Outputs:
         try:
             write_atomically(written[0], json.dumps(described, ensure_ascii=False, indent=2).encode())
             for file in files:
+                check()
                 written.append(file.path)
                 write_atomically(file.path, contents[file.format.name])
         except BaseException:

@@ -40,7 +40,8 @@ class Voices:
         Raises InvalidPath, and VoiceNotFound with close matches in its `detail`.
         """
         path = inside(self._root, name)
-        candidates = [path, *(path.with_name(path.name + extension) for extension in EXTENSIONS)]
+        spellings = (spelling for extension in EXTENSIONS for spelling in (extension, extension.upper()))
+        candidates = [path, *(path.with_name(path.name + spelling) for spelling in spellings)]
         for candidate in candidates:
             if candidate.suffix.lower() in EXTENSIONS and candidate.is_file():
                 return Voice(candidate.relative_to(self._root).as_posix(), candidate, self._content_hash(candidate))
