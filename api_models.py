@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from config.settings import AudioFormatName, SpeechSettings
+from config.settings import AudioFormatName, SpeechSettings, each_once
 from core_engine import MAX_SEED, SpeechRequest, SpeechResult
 
 
@@ -148,6 +148,14 @@ class SpeechBody(BaseModel):
     trim: bool | None = later("trim")
     trim_threshold_ms: int | None = later("trim_threshold_ms")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_a_flood_of_fields(cls, body: Any) -> Any:
+        """One fault for all of them, where a fault each would be an answer of megabytes."""
+        if isinstance(body, dict) and len(body) > 2 * len(cls.model_fields):
+            raise PydanticCustomError("too_many_fields", "the body has {count} fields", {"count": len(body)})
+        return body
+
     @field_validator(*LATER)
     @classmethod
     def _refuse_what_is_to_come(cls, value: Any, info: ValidationInfo) -> Any:
@@ -175,6 +183,8 @@ class SpeechBody(BaseModel):
         options = {
             name: value for name in SpeechSettings.model_fields if (value := getattr(self, name, None)) is not None
         }
+        if self.export_formats:
+            options["export_formats"] = each_once(tuple(self.export_formats))
         return SpeechRequest(
             text=self.text,
             voice=self.reference_audio_filename,
@@ -186,10 +196,13 @@ class SpeechBody(BaseModel):
         )
 
     def _wants_validation(self) -> bool:
-        asked = (
-            (self.num_candidates_per_chunk or 1) > 1 or self.whisper_model_name or self.bypass_whisper_checking is False
-        )
-        return bool(asked) and not self.bypass_whisper_checking
+        """True if any field is given that would have a transcriber listen."""
+        asked = (self.whisper_model_name, self.use_faster_whisper, self.use_longest_transcript_on_fail)
+        return (
+            any(value is not None for value in asked)
+            or (self.num_candidates_per_chunk or 1) > 1
+            or self.bypass_whisper_checking is False
+        ) and not self.bypass_whisper_checking
 
 
 class SuccessReply(BaseModel):

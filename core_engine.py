@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from config.settings import ApiSettings, SpeechSettings
 from config.version import VERSION
 from engines.base import Cancellation, ChunkOutcome, ChunkRequest, EngineInfo, Sampling, VoicePrompt, derived_seed
-from engines.host import EngineHost
+from engines.host import EngineHost, Place
+from monitoring import context
 from monitoring.metrics import Metrics
 from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
 from utils.audio.formats import AudioFormat
@@ -70,7 +71,8 @@ class Recording(Protocol):
 
 
 class VoiceLibrary(Protocol):
-    def find(self, name: str) -> Recording: ...
+    def find(self, name: str) -> Recording | None: ...
+    def close_matches(self, name: str, others: Sequence[str]) -> list[str]: ...
 
 
 class SavedFile(Protocol):
@@ -178,7 +180,7 @@ class CoreEngine:
         with self._host.place_in_line() as place:
             return await self._speak(request, place)
 
-    async def _speak(self, request: SpeechRequest, place: int) -> SpeechResult:
+    async def _speak(self, request: SpeechRequest, place: Place) -> SpeechResult:
         started_at = time.perf_counter()
         info = await self._host.wait_until_ready()
         plan = await asyncio.to_thread(self._plan, request, info)
@@ -245,6 +247,7 @@ class CoreEngine:
                 seed=derived_seed(seed, index) if index else seed,
                 watermark=not options.disable_watermark,
                 max_attempts=options.max_attempts_per_candidate,
+                request_id=context.request_id.get(),
             )
             for index, chunk in enumerate(chunks)
         ]
@@ -274,13 +277,13 @@ class CoreEngine:
         """The library comes first, so that a recording may take the name of an engine's own voice."""
         if name is None:
             return VoicePrompt(info.voices[0])
-        try:
-            recording = self._voices.find(name)
-        except VoiceNotFound:
-            if name in info.voices:
-                return VoicePrompt(name)
-            raise
-        return VoicePrompt(recording.relative, str(recording.path), recording.content_hash)
+        if recording := self._voices.find(name):
+            return VoicePrompt(recording.relative, str(recording.path), recording.content_hash)
+        if name in info.voices:
+            return VoicePrompt(name)
+        close = self._voices.close_matches(name, info.voices)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise VoiceNotFound(f"there is no voice named {name}{hint}", detail={"voice": name, "close_matches": close})
 
     @staticmethod
     def _warnings(request: SpeechRequest, options: SpeechSettings, info: EngineInfo) -> list[str]:
@@ -292,11 +295,13 @@ class CoreEngine:
         ]
         if not options.disable_watermark and not info.watermarks:
             warnings.append(f"not watermarked: the {info.name} engine has no watermark")
+        if not any(character.isalnum() for character in request.text):
+            warnings.append("the text has no letter or digit: there may be little or nothing to hear")
         if request.wants_validation:
-            warnings.append("not validated: no transcriber is installed, so one candidate was made of each chunk")
+            warnings.append("not validated: this server has no transcriber, so one candidate was made of each chunk")
         return warnings
 
-    async def _speak_chunks(self, plan: _Plan, place: int) -> list[tuple[Waveform, ChunkOutcome]]:
+    async def _speak_chunks(self, plan: _Plan, place: Place) -> list[tuple[Waveform, ChunkOutcome]]:
         from utils.audio import join
 
         spoken: list[tuple[Waveform, ChunkOutcome]] = []
@@ -374,7 +379,7 @@ class CoreEngine:
             },
             "text": plan.text,
             "chunks": [
-                {**asdict(chunk), "pause_after_ms": CoreEngine._pause_ms(planned.pause, plan.options)}
+                {**asdict(chunk), "least_pause_after_ms": CoreEngine._pause_ms(planned.pause, plan.options)}
                 for chunk, planned in zip(chunks, plan.chunks, strict=True)
             ],
             "duration_s": joined.duration_s,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
+import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.loader import ConfigurationError, load
-from config.settings import Settings
+from config.settings import ServerSettings, Settings
 from config.version import VERSION
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from engines.host import EngineHost
+
+logger = logging.getLogger("server")
 
 NAME = "Chatterbox TTS Extended Plus"
 PROJECT = Path(__file__).resolve().parent
@@ -58,7 +63,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         app.state.host, app.state.outputs = host, library
         app.state.core = CoreEngine(settings.speech, settings.api, host, voices, library, app.state.metrics)
         await host.start()
-        warming_up = asyncio.create_task(asyncio.to_thread(CoreEngine.warm_up))
+        warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(library.remove_strays))
         try:
             yield
         finally:
@@ -86,7 +91,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024)
     app.add_middleware(
         CORSMiddleware,
-        allow_origin_regex=settings.server.cors_origin_regex,
+        allow_origin_regex=settings.server.cors_origin_regex.pattern,
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=["X-Request-ID", "Content-Disposition", "Retry-After", *AUDIO_HEADERS],
@@ -96,6 +101,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         metrics=app.state.metrics,
         access_log=settings.logging.access,
         internal_error=errors.internal_error,
+        stopping=errors.stopping,
     )
     return app
 
@@ -105,15 +111,20 @@ def data_dir(settings: Settings) -> Path:
     return (PROJECT / settings.storage.data_dir).resolve()
 
 
+def from_here(path: str) -> str:
+    """A folder named on the command line starts where the command was given, not at the project."""
+    if not path:
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return str(Path(path).absolute())
+
+
 def settings_from(arguments: Sequence[str]) -> Settings:
     """The settings in force for these command-line arguments. Raises ConfigurationError."""
     parser = argparse.ArgumentParser(prog="main_api.py", description=f"{NAME}: a speech server")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="TCP port")
     parser.add_argument("--engine", help="auto, chatterbox or embedded")
-    parser.add_argument(
-        "--data-dir", help="folder that holds voices/ and outputs/", type=lambda path: str(Path(path).absolute())
-    )
+    parser.add_argument("--data-dir", help="folder that holds voices/ and outputs/", type=from_here)
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
     shipped = PROJECT / "config.yaml"
@@ -129,7 +140,28 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     )
 
 
-async def serve(settings: Settings) -> None:
+def make_data_folders(settings: Settings) -> None:
+    """Raise OSError now, rather than at the first request, if a folder cannot be made or written."""
+    for name in ("voices", "outputs"):
+        folder = data_dir(settings) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """The socket to serve on, taken before anything is loaded: clients that come early wait in its queue.
+
+    Raises OSError that names the address if it is another's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.port}") from error
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal. The engine loads in its process while this one still imports the web framework."""
     from engines.host import EngineHost
 
@@ -139,17 +171,18 @@ async def serve(settings: Settings) -> None:
         app = await asyncio.to_thread(create_app, settings, engine)
         import uvicorn
 
+        host, port = listener.getsockname()[:2]
+        logger.info("serving on http://%s:%d (Ctrl-C stops it)", f"[{host}]" if ":" in host else host, port)
         config = uvicorn.Config(
             app,
-            host=settings.server.host,
-            port=settings.server.port,
             http="h11",
             log_config=None,
             access_log=False,
             server_header=False,
+            lifespan="on",
             timeout_graceful_shutdown=settings.server.shutdown_grace_s,
         )
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(config).serve(sockets=[listener])
     finally:
         await engine.close()
 
@@ -160,14 +193,15 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"The server was not started, because of its configuration:\n{error}")
     try:
-        data_dir(settings).mkdir(parents=True, exist_ok=True)
+        make_data_folders(settings)
+        listener = listen(settings.server)
     except OSError as error:
-        sys.exit(f"The server was not started: the data folder {error.filename} cannot be made: {error.strerror}")
+        sys.exit(f"The server was not started: {error.filename or 'the address'}: {error.strerror}")
     from monitoring import logs
 
     logs.configure(settings.logging)
     with suppress(KeyboardInterrupt):
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, listener))
 
 
 if __name__ == "__main__":

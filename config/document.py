@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -80,7 +81,7 @@ def _about(section: Section) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, Path):
         return value.as_posix()
-    return json.dumps(value)
+    return json.dumps(value.pattern if isinstance(value, re.Pattern) else value)
 
 
 def _range(field: FieldInfo, prefix: str = "") -> str:

@@ -84,8 +84,11 @@ def _plain(node: yaml.Node) -> Any:
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[Key, Any, str]]:
     for name, text in sorted(environment.items()):
-        section, separator, key = name.removeprefix(PREFIX).partition("__")
-        if name.startswith(PREFIX) and separator:
+        if name.startswith(PREFIX):
+            section, separator, key = name.removeprefix(PREFIX).partition("__")
+            if not separator:
+                form = f"{PREFIX}SECTION__SETTING"
+                raise ConfigurationError(f"environment variable {name}: no such setting; they are named {form}")
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError:

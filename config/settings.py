@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 AudioFormatName = Literal["wav", "mp3", "flac"]
+
+
+def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 class Section(BaseModel):
@@ -27,8 +32,8 @@ class ServerSettings(Section):
     shutdown_grace_s: int = Field(
         30, ge=0, le=3600, description="seconds that requests in progress may take to finish after a stop signal"
     )
-    cors_origin_regex: str = Field(
-        r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?",
+    cors_origin_regex: re.Pattern[str] = Field(
+        re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"),
         description="regular expression of the web origins whose pages may read our answers",
     )
 
@@ -48,7 +53,7 @@ class ApiSettings(Section):
     """Limits of a request."""
 
     max_text_length: int = Field(10_000, ge=1, le=1_000_000, description="characters of text in one request")
-    max_body_kb: int = Field(1024, ge=16, description="kilobytes of a JSON body; larger is refused (413)")
+    max_body_kb: int = Field(512, ge=16, description="kilobytes of a JSON body; larger is refused (413)")
 
 
 class EngineSettings(Section):
@@ -71,7 +76,9 @@ class EngineSettings(Section):
         description="requests that may be in line for the engine before 503, the spoken ones included",
     )
     request_timeout_s: float = Field(
-        600.0, gt=0, description="seconds in which the engine must have spoken all of a request, waiting included (504)"
+        600.0,
+        gt=0,
+        description="seconds from taking a place in line until all of a request must be spoken (504)",
     )
     start_timeout_s: float = Field(600.0, gt=0, description="seconds that loading the engine may take")
     heartbeat_timeout_s: float = Field(
@@ -89,7 +96,7 @@ class SpeechSettings(Section):
     default_voice: str | None = Field(
         None, description="voice for requests that name none: a file below voices/, an engine's own; null = its first"
     )
-    language: str = Field("en", min_length=2, description="language of the text")
+    language: str = Field("en", min_length=2, max_length=35, description="language of the text")
     exaggeration: float = Field(0.5, ge=0, le=2, description="liveliness of the performance")
     temperature: float = Field(0.75, ge=0.1, le=2, description="variation between seeds")
     cfg_weight: float = Field(1.0, ge=0, le=2, description="how closely pace and style follow the text and the voice")
@@ -97,8 +104,6 @@ class SpeechSettings(Section):
     top_p: float | None = Field(None, ge=0, le=1, description="null = the model's own")
     repetition_penalty: float | None = Field(None, ge=1, le=2, description="null = the model's own")
     max_attempts_per_candidate: int = Field(3, ge=1, le=10, description="tries for a chunk that comes out empty")
-    num_candidates_per_chunk: int = Field(3, ge=1, le=10, description="candidates where a validator compares them")
-    bypass_whisper_checking: bool = Field(False, description="true = one candidate, no validation")
     enable_batching: bool = Field(False, description="group sentences up to `chunk_characters`")
     smart_batch_short_sentences: bool = Field(True, description="speak a very short sentence with its neighbour")
     to_lowercase: bool = Field(True, description="speak the text in lower case")
@@ -106,7 +111,7 @@ class SpeechSettings(Section):
     fix_dot_letters: bool = Field(True, description="J.R.R. becomes J R R")
     remove_reference_numbers: bool = Field(True, description="citation marks such as [12] are not read aloud")
     disable_watermark: bool = Field(True, description="false = watermark, by the engines that have one")
-    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
         ("wav", "mp3"), description="files made of each generation; the first is the one streamed"
     )
     chunk_characters: int = Field(300, ge=40, le=2000, description="longest chunk given to the engine, in characters")

@@ -10,8 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from utils.audio.waveform import Waveform
 
@@ -55,6 +54,7 @@ class ChunkRequest:
     seed: int
     watermark: bool = False
     max_attempts: int = 1
+    request_id: str = "-"  # for the log only
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ class SpeechEngine(Protocol):
     def load(self) -> EngineInfo:
         """Make the engine ready to speak. Raises ModelUnavailable with a sentence on what is missing."""
 
-    def prepare(self, recording: Path) -> Conditionals:
-        """Listen to a recording once, so that chunks can be spoken with its voice. Raises InvalidAudio."""
+    def prepare(self, recording: BinaryIO, cancellation: Cancellation) -> Conditionals:
+        """Listen to a recording once, so that chunks can be spoken with its voice. Raises InvalidAudio, Cancelled."""
 
     def speak(
         self, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation

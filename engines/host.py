@@ -10,6 +10,8 @@ import asyncio
 import itertools
 import logging
 import math
+import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,15 +30,25 @@ logger = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
 WATCH_INTERVAL_S = 0.25
+LONG_SLEEP_S = 2.0
 FIRST_RESTART_DELAY_S = 0.1
 LAST_RESTART_DELAY_S = 5.0
 PATIENCE_WITH_START_S = 20.0  # how long a request waits in line for an engine that is still starting
+FAILED_STARTS_TO_GIVE_UP = 3  # in a row; the start is tried on after that, but nobody waits for it
 RETRY_AFTER_FAILURE_S = 10
 RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
 
 Spoken = Waveform | ChunkOutcome
 Event = Spoken | SpeechError
 State = Literal["starting", "ready", "restarting", "failed", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in line, and the moment of the event loop's clock when all must be spoken."""
+
+    number: int
+    deadline: float
 
 
 @dataclass(slots=True)
@@ -68,15 +80,28 @@ class _Worker:
     jobs: dict[int, _Job] = field(default_factory=dict)
     info: EngineInfo | None = None
     verdict: SpeechError | None = None  # why it was killed, if it was us
+    has_said_why: bool = False  # that it cannot be loaded, and what is missing
 
     def send(self, head: Head) -> None:
         if self.process.stdin is not None and not self.process.stdin.is_closing():
             self.process.stdin.write(pack(head))
 
+    def forgive(self, now: float) -> None:
+        """Begin to wait anew, for the heartbeat and for the leaving of cancelled work."""
+        self.heard_at = now
+        for job in self.jobs.values():
+            job.cancelled_at = job.cancelled_at and now
+
     def kill(self, verdict: SpeechError | None = None) -> None:
         self.verdict = self.verdict or verdict
+        if self.process.returncode is not None:
+            return
         with suppress(ProcessLookupError):
-            self.process.kill()
+            if sys.platform == "win32":
+                self.process.kill()
+            else:
+                # Popen's own kill() looks first whether the child has ended, and takes its exit code from asyncio.
+                os.kill(self.process.pid, signal.SIGKILL)
 
 
 class EngineHost:
@@ -97,6 +122,7 @@ class EngineHost:
         self.info: EngineInfo | None = None
         self.notices: list[str] = []
         self.restarts = 0
+        self._failed_starts = 0
 
     async def start(self) -> None:
         """Begin to load the engine, once; returns at once. `wait_until_ready` waits for it."""
@@ -105,6 +131,8 @@ class EngineHost:
 
     async def close(self) -> None:
         self._set_state("closed")
+        for request in self._requests.values():
+            request.fail(ModelUnavailable("the server is stopping", retry_after_s=RETRY_AFTER_FAILURE_S))
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -112,6 +140,11 @@ class EngineHost:
     @property
     def is_ready(self) -> bool:
         return self.state == "ready"
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot speak now, as a sentence for a person."""
+        return self.problem or f"the speech engine is {self.state}"
 
     @property
     def requests_in_line(self) -> int:
@@ -124,8 +157,7 @@ class EngineHost:
                 while self.state in ("starting", "restarting"):
                     await self._state_changed.wait()
         if self.state != "ready" or self.info is None:
-            problem = self.problem or f"the speech engine is {self.state}"
-            raise ModelUnavailable(problem, retry_after_s=RETRY_AFTER_FAILURE_S)
+            raise ModelUnavailable(self.trouble, retry_after_s=RETRY_AFTER_FAILURE_S)
         return self.info
 
     def _set_state(self, state: State, problem: str | None = None) -> None:
@@ -134,41 +166,42 @@ class EngineHost:
         self._state_changed = asyncio.Event()
 
     @contextmanager
-    def place_in_line(self) -> Iterator[int]:
-        """Hold a place for one request and give its number, at once and before any work is done for the request.
+    def place_in_line(self) -> Iterator[Place]:
+        """Hold a place for one request, at once and before any work is done for it.
 
         Raises ServiceOverloaded if the line is full.
         """
-        place = next(self._places)
-        self._line.enter(place, self._retry_after_s())
+        deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
+        place = Place(next(self._places), deadline)
+        self._line.enter(place.number, self._retry_after_s())
         try:
             yield place
         finally:
-            self._line.leave(place)
+            self._line.leave(place.number)
 
-    async def stream_speech(self, place: int, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
+    async def stream_speech(self, place: Place, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
         """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
 
         The last thing yielded for each chunk is its ChunkOutcome. Leaving the iterator early (close it:
         `contextlib.aclosing`) stops the work that was begun. Raises GenerationTimeout, ModelUnavailable if the engine
         was lost meanwhile, GenerationFailed and InvalidAudio as the engine does.
         """
-        request = self._requests[place] = _Request([asyncio.Queue() for _ in chunks])
-        self._line.put(place, chunks)
-        deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
+        if self.state in ("failed", "closed"):
+            raise ModelUnavailable(self.trouble, retry_after_s=RETRY_AFTER_FAILURE_S)
+        request = self._requests[place.number] = _Request([asyncio.Queue() for _ in chunks])
+        self._line.put(place.number, chunks)
+        self._pump()
         try:
-            await self.wait_until_ready(min(PATIENCE_WITH_START_S, self._settings.request_timeout_s))
-            self._pump()
             for index, queue in enumerate(request.chunk_queues):
                 event: Event | None = None
                 while not isinstance(event, ChunkOutcome):
-                    event = await _next_event(queue, deadline)
+                    event = await _next_event(queue, place.deadline)
                     yield index, event
         except GenerationFailed as error:
             error.detail = {"index": index, "text": chunks[index].text}
             raise
         finally:
-            self._withdraw(place)
+            self._withdraw(place.number)
 
     def _withdraw(self, place: int) -> None:
         self._line.withdraw(place)
@@ -201,7 +234,11 @@ class EngineHost:
     async def _supervise(self) -> None:
         delay_s = FIRST_RESTART_DELAY_S
         while True:
-            became_ready = await self._run_worker()
+            try:
+                became_ready = await self._run_worker()
+            except Exception:  # a loop that must survive: no process could be started, or one spoke nonsense
+                logger.exception("engine process failed")
+                became_ready = False
             delay_s = FIRST_RESTART_DELAY_S if became_ready else min(delay_s * 4, LAST_RESTART_DELAY_S)
             self.restarts += 1
             await asyncio.sleep(delay_s)
@@ -226,6 +263,7 @@ class EngineHost:
                 "log_level": logging.getLogger().getEffectiveLevel(),
             }
         )
+        logger.info("engine starting pid=%d", process.pid)
         watch = asyncio.create_task(self._watch(worker), name="engine-watch")
         try:
             while frame := await read_frame(process.stdout):
@@ -241,10 +279,13 @@ class EngineHost:
     async def _watch(self, worker: _Worker) -> None:
         """Kill a child that no longer answers, or that does not leave work nobody waits for."""
         loop = asyncio.get_running_loop()
-        started_at = loop.time()
+        started_at = now = loop.time()
         while True:
+            asleep_at = now
             await asyncio.sleep(WATCH_INTERVAL_S)
             now = loop.time()
+            if now - asleep_at > LONG_SLEEP_S:  # this process was stopped itself; the child had no chance to be heard
+                worker.forgive(now)
             if worker.info is None:
                 if now - started_at > self._settings.start_timeout_s:
                     worker.kill(
@@ -264,12 +305,14 @@ class EngineHost:
             case "ready":
                 worker.info = self.info = info_from_head(head["info"])
                 self.notices = head["notices"]
+                self._failed_starts = 0
                 self._set_state("ready")
                 logger.info(
                     "engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device
                 )
                 self._pump()
             case "unavailable":
+                worker.has_said_why = True
                 self._refuse_all(head["message"])
             case "piece":
                 self._deliver(worker, head["job"], Waveform.of_bytes(payload, head["sample_rate"]))
@@ -306,8 +349,11 @@ class EngineHost:
         for job in worker.jobs.values():
             if request := self._requests.get(job.place):
                 request.chunk_queues[job.index].put_nowait(error)
-        if worker.info is None and worker.verdict is not None:
-            self._refuse_all(worker.verdict.message)
+        if worker.info is None and self.state != "closed" and not worker.has_said_why:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS_TO_GIVE_UP:
+                said = worker.verdict.message if worker.verdict else f"it ended with {worker.process.returncode}"
+                self._refuse_all(f"the speech engine could not be started: {said}")
 
     def _refuse_all(self, problem: str) -> None:
         """The engine cannot be loaded: nobody should wait for it. It is tried again, in case the cause is mended."""

@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,7 +80,7 @@ class Worker:
     def _speak(self, job: int, chunk: ChunkRequest, cancellation: Cancellation) -> None:
         try:
             cancellation.check()
-            conditionals = self._conditionals(chunk.voice)
+            conditionals = self._conditionals(chunk.voice, cancellation)
             spoken = self._attempt(job, chunk, conditionals, cancellation)
             outcome: Head = {"type": "done", "outcome": asdict(spoken)}
         except Cancelled:
@@ -87,7 +88,7 @@ class Worker:
         except SpeechError as error:
             outcome = {"type": "failed", "code": error.code, "message": error.message}
         except Exception:  # the outermost frame of the work: one broken chunk must not take the process along
-            logger.exception("chunk failed job=%d", job)
+            logger.exception("chunk failed request=%s characters=%d", chunk.request_id, len(chunk.text))
             outcome = {"type": "failed", "code": GenerationFailed.code, "message": "the engine failed on this text"}
         self._cancellations.pop(job, None)
         self._pipe.send({**outcome, "job": job})
@@ -112,28 +113,31 @@ class Worker:
                     raise
         raise AssertionError("unreachable")
 
-    def _conditionals(self, voice: VoicePrompt) -> Conditionals | None:
+    def _conditionals(self, voice: VoicePrompt, cancellation: Cancellation) -> Conditionals | None:
         if voice.path is None or voice.content_hash is None:
             return None
-        return self._cache.get(voice.content_hash, lambda: self._prepare(voice, Path(voice.path or "")))
+        prepare = partial(self._prepare, voice.name, Path(voice.path), voice.content_hash, cancellation)
+        return self._cache.get(voice.content_hash, prepare, cancellation)
 
-    def _prepare(self, voice: VoicePrompt, recording: Path) -> Conditionals:
-        """Prepared voices are kept by content, so the bytes read must be the ones that the server saw."""
+    def _prepare(self, name: str, path: Path, content_hash: str, cancellation: Cancellation) -> Conditionals:
+        """Prepared voices are kept by content, so the bytes listened to must be the ones that the server saw."""
         try:
-            with recording.open("rb") as file:
-                content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+            with path.open("rb") as recording:
+                if hashlib.file_digest(recording, "sha256").hexdigest() != content_hash:
+                    raise InvalidAudio(f"the voice {name} was changed while it was being read")
+                recording.seek(0)
+                return self._engine.prepare(recording, cancellation)
         except OSError as error:
-            raise InvalidAudio(f"the voice {voice.name} cannot be read any more") from error
-        if content_hash != voice.content_hash:
-            raise InvalidAudio(f"the voice {voice.name} was changed while it was being read")
-        return self._engine.prepare(recording)
+            raise InvalidAudio(f"the voice {name} cannot be read any more") from error
 
 
 def main() -> None:
     # A library that prints must not write into the pipe, so standard output becomes standard error.
     pipe = Pipe(os.fdopen(os.dup(1), "wb", buffering=0))
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the server, which then ends this process
+    # A stop signal to the whole process group is the server's to act on: it ends this process by its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     incoming = sys.stdin.buffer

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from config.settings import StorageSettings
-from resilience.errors import FileMissing
+from resilience.errors import FileMissing, InvalidPath
 from utils.audio.formats import FORMATS, AudioFormat
 from utils.audio.waveform import Waveform
-from utils.files.atomic import require_free_space, write_atomically
+from utils.files.atomic import remove_strays, replacing, require_free_space, write_atomically
 from utils.files.naming import GenerationNames
 from utils.files.paths import inside, relative_parts
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "outputs"
 BYTES_PER_SAMPLE = 4  # of the largest format, for the space to reserve
@@ -50,15 +55,25 @@ class Outputs:
     def root(self) -> Path:
         return self._root
 
+    def remove_strays(self) -> None:
+        """Delete what a crash left half written. Walks the whole library: call it from a thread."""
+        if count := remove_strays(self._root):
+            logger.info("strays removed count=%d", count)
+
     def close(self) -> None:
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     def folder(self, name: str | None) -> Path:
         """The folder of a project, which need not exist; None is the library itself. Raises InvalidPath."""
-        return inside(self._root, name) if name else self._root
+        folder = inside(self._root, name) if name else self._root
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise InvalidPath(f"{there.name} is a file, so {name} cannot be a folder")
+        return folder
 
     def check_room(self, needed_bytes: int = 0) -> None:
         """Raise StorageFull if the disk is too full to save anything, or to save so many bytes."""
+        self._root.mkdir(parents=True, exist_ok=True)  # whoever emptied the library may have taken the folder along
         require_free_space(self._root, needed_bytes, self._reserve_bytes)
 
     def save(
@@ -75,41 +90,44 @@ class Outputs:
     ) -> list[OutputFile]:
         """Write one rendering in every format, its companion first; all of them or none. Call it from a thread.
 
-        `check` is called before each file is written, and may raise to leave the work with nothing written.
+        `check` is called between the steps, and may raise to leave the work with nothing written.
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
         """
         self.check_room(len(waveform.samples) * BYTES_PER_SAMPLE * len(formats))
-        from utils.audio.encode import encode
-
-        stem = self._names.stem(generation_type, name_parameters)
-        encodings = {
-            name: self._encoders.submit(encode, waveform, name, mp3_bitrate_kbps) for name in dict.fromkeys(formats)
-        }
-        contents = {name: encoding.result() for name, encoding in encodings.items()}
         check()
         target = self.folder(folder)
         target.mkdir(parents=True, exist_ok=True)
-        prefix = "/".join(relative_parts(folder)) + "/" if folder else ""
-        files = [
-            OutputFile(FORMATS[name], target / f"{stem}.{name}", f"{prefix}{stem}.{name}", len(content))
-            for name, content in contents.items()
-        ]
-        described = {
-            **companion,
-            "files": [{"filename": file.path.name, "size_bytes": file.size_bytes} for file in files],
-        }
-        written = [target / f"{stem}.json"]
+        stem = self._names.stem(generation_type, name_parameters)
+        paths = {name: target / f"{stem}.{name}" for name in formats}
+        companion_path = target / f"{stem}.json"
         try:
-            write_atomically(written[0], json.dumps(described, ensure_ascii=False, indent=2).encode())
-            for file in files:
+            with ExitStack() as unfinished:
+                files = {name: unfinished.enter_context(replacing(path)) for name, path in paths.items()}
+                sizes = self._write_formats(waveform, files, mp3_bitrate_kbps)
                 check()
-                written.append(file.path)
-                write_atomically(file.path, contents[file.format.name])
+                listed = [{"filename": path.name, "size_bytes": sizes[name]} for name, path in paths.items()]
+                described = {**companion, "files": listed}
+                write_atomically(companion_path, json.dumps(described, ensure_ascii=False, indent=2).encode())
         except BaseException:
-            for path in written:
+            for path in (companion_path, *paths.values()):
                 path.unlink(missing_ok=True)
             raise
-        return files
+        prefix = "/".join(relative_parts(folder)) + "/" if folder else ""
+        return [OutputFile(FORMATS[name], path, prefix + path.name, sizes[name]) for name, path in paths.items()]
+
+    def _write_formats(
+        self, waveform: Waveform, files: Mapping[str, BinaryIO], mp3_bitrate_kbps: int
+    ) -> dict[str, int]:
+        """Write every format at once, each in a thread; the sizes in bytes."""
+        from utils.audio.encode import write_audio
+
+        encodings = [
+            self._encoders.submit(write_audio, waveform, file, name, mp3_bitrate_kbps) for name, file in files.items()
+        ]
+        wait(encodings)
+        for encoding in encodings:
+            encoding.result()
+        return {name: file.seek(0, os.SEEK_END) for name, file in files.items()}
 
     def find(self, relative: str) -> OutputFile:
         """The file at a path below `outputs/`. Raises InvalidPath, FileMissing. Call it from a thread."""

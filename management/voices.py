@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resilience.errors import VoiceNotFound
 from utils.files.paths import inside
 
 FOLDER = "voices"
@@ -31,27 +30,24 @@ class Voices:
     def __init__(self, data_dir: Path) -> None:
         self._root = data_dir / FOLDER
         self._root.mkdir(parents=True, exist_ok=True)
-        self._hashes: dict[Path, tuple[tuple[int, int], str]] = {}
+        self._hashes: dict[Path, tuple[tuple[int, ...], str]] = {}
         self._lock = threading.Lock()
 
-    def find(self, name: str) -> Voice:
-        """The voice at a path below `voices/`; its extension may be left out. Call it from a thread.
+    def find(self, name: str) -> Voice | None:
+        """The voice at a path below `voices/`, whose extension may be left out; None if there is none.
 
-        Raises InvalidPath, and VoiceNotFound with close matches in its `detail`.
+        Raises InvalidPath. Call it from a thread.
         """
-        path = inside(self._root, name)
-        spellings = (spelling for extension in EXTENSIONS for spelling in (extension, extension.upper()))
-        candidates = [path, *(path.with_name(path.name + spelling) for spelling in spellings)]
-        for candidate in candidates:
+        spellings = ("", *(spelling for extension in EXTENSIONS for spelling in (extension, extension.upper())))
+        for candidate in (inside(self._root, name + spelling) for spelling in spellings):
             if candidate.suffix.lower() in EXTENSIONS and candidate.is_file():
                 return Voice(candidate.relative_to(self._root).as_posix(), candidate, self._content_hash(candidate))
-        close = self.close_matches(name)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise VoiceNotFound(f"there is no voice named {name}{hint}", detail={"voice": name, "close_matches": close})
+        return None
 
-    def close_matches(self, name: str) -> list[str]:
-        known = [path.relative_to(self._root).as_posix() for path in self._recordings()]
-        by_stem = {Path(relative).with_suffix("").as_posix().lower(): relative for relative in known}
+    def close_matches(self, name: str, others: Sequence[str] = ()) -> list[str]:
+        """Names of voices that look like `name`, in the library and among `others`."""
+        known = [*others, *(path.relative_to(self._root).as_posix() for path in self._recordings())]
+        by_stem = {Path(voice).with_suffix("").as_posix().lower(): voice for voice in known}
         wanted = Path(name).with_suffix("").as_posix().lower()
         return [by_stem[stem] for stem in difflib.get_close_matches(wanted, by_stem, n=3)]
 
@@ -59,9 +55,9 @@ class Voices:
         return (path for path in sorted(self._root.rglob("*")) if path.suffix.lower() in EXTENSIONS)
 
     def _content_hash(self, path: Path) -> str:
-        """SHA-256 of the file, read again only when its size or time of change is another."""
+        """SHA-256 of the file, read again whenever it may be another: replaced, changed, or its times set back."""
         status = path.stat()
-        version = (status.st_size, status.st_mtime_ns)
+        version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         with self._lock:
             known = self._hashes.get(path)
         if known and known[0] == version:

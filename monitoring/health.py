@@ -25,7 +25,7 @@ def resource_status(data_dir: Path) -> dict[str, Any]:
     """Bytes in use and left. Touches the disk: call it from a thread."""
     import psutil
 
-    disk = shutil.disk_usage(data_dir)
+    disk = shutil.disk_usage(next(path for path in (data_dir, *data_dir.parents) if path.exists()))
     memory = psutil.virtual_memory()
     return {
         "process_memory_bytes": psutil.Process().memory_info().rss,

@@ -5,6 +5,7 @@ Plain ASGI: wrapped in Starlette's BaseHTTPMiddleware a request would never lear
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -30,11 +31,13 @@ class RequestContext:
         metrics: Metrics,
         access_log: bool,
         internal_error: Callable[[Scope], Response],
+        stopping: Callable[[Scope], Response],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
         self._internal_error = internal_error
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +60,10 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # there is nobody to answer; the access log says 499
+        except asyncio.CancelledError:  # the server stops and waits no longer
+            if status == CLIENT_LEFT:
+                await self._stopping(scope)(scope, receive, send_with_id)
+            raise
         except Exception:  # the last handler: whatever came this far is answered without a word of its inside
             logger.exception("request failed method=%s route=%s", scope["method"], route_of(scope))
             if status == CLIENT_LEFT:

@@ -16,6 +16,7 @@ class SpeechError(Exception):
     """
 
     code = "INTERNAL_ERROR"
+    is_expected = False  # of a server that is well: told to the client, but no reason to warn in the log
 
     def __init__(self, message: str, *, detail: Any = None) -> None:
         super().__init__(message)
@@ -62,6 +63,12 @@ class FileMissing(SpeechError):
     code = "FILE_NOT_FOUND"
 
 
+class RangeNotSatisfiable(SpeechError):
+    """A Range header that asks for nothing that the file has."""
+
+    code = "RANGE_NOT_SATISFIABLE"
+
+
 class FileTooLarge(SpeechError):
     code = "FILE_TOO_LARGE"
 
@@ -92,10 +99,17 @@ class ModelUnavailable(TryAgainLater):
     code = "MODEL_UNAVAILABLE"
 
 
+class NotReady(ModelUnavailable):
+    """What a probe is told while the engine cannot speak: an answer rather than a failure."""
+
+    is_expected = True
+
+
 class ServiceOverloaded(TryAgainLater):
     """The line in front of the engine is full."""
 
     code = "SERVICE_OVERLOADED"
+    is_expected = True
 
 
 class StorageFull(SpeechError):

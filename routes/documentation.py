@@ -73,6 +73,7 @@ def mount_assets(app: FastAPI) -> None:
         app.mount(path, StaticFiles(directory=static / folder))
 
 
+@router.get(SWAGGER + "/")
 @router.get(SWAGGER)
 async def swagger_ui(request: Request) -> HTMLResponse:
     page = SWAGGER_PAGE.format(
@@ -81,6 +82,7 @@ async def swagger_ui(request: Request) -> HTMLResponse:
     return HTMLResponse(page, headers=ONLY_FROM_HERE)
 
 
+@router.get(REDOC + "/")
 @router.get(REDOC)
 async def redoc(request: Request) -> HTMLResponse:
     page = get_redoc_html(

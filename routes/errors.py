@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -28,6 +29,7 @@ STATUS: dict[type[SpeechError], int] = {
     errors.VoiceNotFound: 404,
     errors.FileMissing: 404,
     errors.FileTooLarge: 413,
+    errors.RangeNotSatisfiable: 416,
     errors.GenerationFailed: 500,
     errors.GenerationTimeout: 504,
     errors.TryAgainLater: 503,
@@ -41,6 +43,9 @@ FRAMEWORK = {
     405: (405, "METHOD_NOT_ALLOWED", "this address does not take this method"),
     413: (413, "FILE_TOO_LARGE", "the body is larger than this address takes"),
 }
+
+
+MAX_FAULTS = 50
 
 
 def status_of(kind: type[SpeechError]) -> int:
@@ -59,6 +64,11 @@ def internal_error(scope: Scope) -> Response:
     return _reply(scope, 500, SpeechError.code, "an internal error occurred; the log tells more under this request id")
 
 
+def stopping(scope: Scope) -> Response:
+    """The answer to a request that the server stops too soon to finish."""
+    return _reply(scope, 503, errors.ModelUnavailable.code, "the server is stopping", headers={"Retry-After": "10"})
+
+
 def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: for each status the codes that it can carry."""
     codes: dict[int, list[str]] = {}
@@ -74,15 +84,17 @@ def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
 async def _on_speech_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SpeechError)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryAgainLater) else {}
-    level = logging.INFO if isinstance(error, TryAgainLater) else None
-    return _reply(request.scope, status_of(type(error)), error.code, error.message, error.detail, headers, level)
+    status = status_of(type(error))
+    level = logging.WARNING if status >= 500 and not error.is_expected else logging.INFO
+    return _reply(request.scope, status, error.code, error.message, error.detail, headers, level)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     """Fields and messages only: what the client sent may hold what JSON cannot, or what a log should not."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()]
-    sentence = "; ".join(f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in faults[:5])
+    found = error.errors()[:MAX_FAULTS]
+    faults = [{"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in found]
+    sentence = "; ".join(": ".join(filter(None, (_field(fault["loc"]), fault["msg"]))) for fault in faults[:5])
     return _reply(request.scope, 422, "VALIDATION_ERROR", sentence or "the request is not valid", faults)
 
 
@@ -92,7 +104,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status == 413:
         headers["Connection"] = "close"  # else uvicorn goes on reading what nobody wants, for as long as it is sent
-    return _reply(request.scope, status, code, sentence, headers=headers)
+    detail = [{"type": "unreadable", "loc": ["body"], "msg": sentence}] if status == 422 else None
+    return _reply(request.scope, status, code, sentence, detail, headers)
+
+
+def _field(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location[1:])
 
 
 def _reply(
@@ -102,16 +119,10 @@ def _reply(
     sentence: str,
     detail: Any = None,
     headers: dict[str, str] | None = None,
-    level: int | None = None,
+    level: int = logging.INFO,
 ) -> Response:
     request_id = context.request_id.get()
-    logger.log(
-        level or (logging.WARNING if status >= 500 else logging.INFO),
-        "error status=%d code=%s route=%s",
-        status,
-        code,
-        route_of(scope),
-    )
+    logger.log(level, "error status=%d code=%s route=%s", status, code, route_of(scope))
     scope["app"].state.recent_errors.add(code, status, route_of(scope), request_id)
     body = ErrorReply(error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=request_id)
     return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")

@@ -31,11 +31,10 @@ router = APIRouter(tags=["outputs"])
         },
         206: {"description": "the part that the Range header asked for"},
         304: {"description": "unchanged since the ETag in If-None-Match"},
-        416: {"description": "the Range header asks for nothing that there is"},
-        **documented(errors.InvalidPath, errors.FileMissing),
+        **documented(errors.InvalidPath, errors.FileMissing, errors.InvalidRequest, errors.RangeNotSatisfiable),
     },
 )
 async def get_output(path: str, request: Request, outputs: OutputsDep) -> Response:
-    """The file at a path below `outputs/`. Ranges, entity tags and conditional requests are served."""
+    """The file at a path below `outputs/`. Ranges are served, and entity tags: what is unchanged is not sent again."""
     file = await asyncio.to_thread(outputs.find, path)
     return library_file(request, file)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from core_engine import SavedFile, SpeechResult
+from resilience.errors import RangeNotSatisfiable
 
 MAX_HEADER_CHARACTERS = 1000
+RANGE = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
 AUDIO_HEADERS = (
     "X-Alternative-Formats",
     "X-Audio-Duration",
@@ -39,6 +42,9 @@ def generated_file(result: SpeechResult, format_name: str) -> Response:
 
 def library_file(request: Request, file: SavedFile) -> Response:
     """A file of the library: ranges and entity tags are served, an unchanged file is not sent again."""
+    size = file.path.stat().st_size
+    if not _is_satisfiable(request.headers.get("range", ""), size):
+        raise RangeNotSatisfiable(f"the file has {size} bytes; the Range header asks for none of them")
     response = FileResponse(
         file.path, media_type=file.format.media_type, filename=file.path.name, stat_result=file.path.stat()
     )
@@ -47,6 +53,19 @@ def library_file(request: Request, file: SavedFile) -> Response:
         kept = {name: response.headers[name] for name in ("etag", "last-modified")}
         return Response(status_code=304, headers=kept)
     return response
+
+
+def _is_satisfiable(header: str, size: int) -> bool:
+    """False for a Range that Starlette would refuse with a body that is not ours (RFC 9110, section 14)."""
+    if not header:
+        return True
+    unit, _, ranges = header.partition("=")
+    bounds = [RANGE.fullmatch(part) for part in ranges.split(",")]
+    return unit.strip().lower() == "bytes" and all(
+        bound is not None
+        and (int(bound[1]) < size and int(bound[2] or size) >= int(bound[1]) if bound[1] else int(bound[2] or 0) > 0)
+        for bound in bounds
+    )
 
 
 def _header_text(sentences: Sequence[str]) -> str:

@@ -64,7 +64,7 @@ async def live() -> LivenessReply:
 async def ready(host: HostDep) -> ReadinessReply:
     """503 until the engine is loaded, while it restarts, and when it cannot be had."""
     if not host.is_ready or host.info is None:
-        raise errors.ModelUnavailable(host.problem or f"the speech engine is {host.state}", retry_after_s=5)
+        raise errors.NotReady(host.trouble, retry_after_s=5)
     return ReadinessReply(message="ready to speak", engine=host.info.name)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 
-from utils.audio.encode import encode_wav
+from utils.audio.encode import write_wav
 from utils.audio.waveform import Waveform
 
 RATE = 24_000
@@ -34,4 +36,6 @@ def vowels(fundamental_hz: float, duration_s: float = 4.0, formant_scale: float 
 
 
 def vowels_wav(fundamental_hz: float) -> bytes:
-    return encode_wav(vowels(fundamental_hz))
+    file = io.BytesIO()
+    write_wav(vowels(fundamental_hz), file)
+    return file.getvalue()

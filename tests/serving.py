@@ -64,7 +64,7 @@ def serving(
     data_dir: Path,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
-    ready: Sequence[str] = ("Uvicorn running", "engine ready"),
+    ready: Sequence[str] = ("serving on", "engine ready"),
 ) -> Iterator[Server]:
     """Start `main_api.py` on a free port, wait until it can speak (until its log says `ready`), stop it at the end."""
     port = free_port()
@@ -73,6 +73,7 @@ def serving(
         cwd=PROJECT,
         env={**os.environ, **(environment or {})},
         stderr=subprocess.PIPE,
+        start_new_session=True,  # so that a test may signal the whole group, as systemd and `timeout` do
         text=True,
         encoding="utf-8",
     )

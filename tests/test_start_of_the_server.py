@@ -38,7 +38,9 @@ def test_a_settings_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    assert "data folder" in refused("--data-dir", str(tmp_path / "file" / "data"))
+    assert str(tmp_path / "file") in refused("--data-dir", str(tmp_path / "file" / "data"))
+    assert str(tmp_path / "file") in refused("--data-dir", str(tmp_path / "file"))
+    assert "empty" in refused("--data-dir", "")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_without_chatterbox_the_fallback_is_said_aloud(tmp_path: Path) -> None:
 
 def test_where_no_fallback_is_wanted_the_server_stays_up_and_says_503(tmp_path: Path) -> None:
     environment = {"CHATTERBOX_ENGINE__FALLBACK": "none", "CHATTERBOX_ENGINE__HUB_TIMEOUT_S": "0.5"}
-    ready = ("Uvicorn running", "engine unavailable")
+    ready = ("serving on", "engine unavailable")
     with (
         serving(tmp_path, "--engine", "auto", environment=environment, ready=ready) as server,
         server.client() as client,

@@ -47,6 +47,7 @@ def test_lists_and_nulls_can_come_from_the_environment() -> None:
         ("server:\n  port: 1\n  port: 2\n", "line 3", "port"),
         ("speech:\n  temperature: .nan\n", "line 2", "speech.temperature"),
         ("speech:\n  export_formats: []\n", "line 2", "speech.export_formats"),
+        ("server:\n  cors_origin_regex: '('\n", "line 2", "server.cors_origin_regex"),
     ],
 )
 def test_a_fault_stops_the_start_with_key_file_and_line(tmp_path: Path, text: str, line: str, key: str) -> None:
@@ -65,9 +66,10 @@ def test_a_misspelt_key_gets_a_suggestion(tmp_path: Path) -> None:
         load(written(tmp_path, "server:\n  prot: 80\n"), {}, {})
 
 
-def test_a_misspelt_environment_variable_stops_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="CHATTERBOX_SERVER__PROT"):
-        load(None, {"CHATTERBOX_SERVER__PROT": "80"}, {})
+@pytest.mark.parametrize("name", ["CHATTERBOX_SERVER__PROT", "CHATTERBOX_SERVER_PORT", "CHATTERBOX_PORT"])
+def test_a_misspelt_environment_variable_stops_the_start(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        load(None, {name: "80"}, {})
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:

@@ -118,6 +118,23 @@ def test_a_stopped_engine_is_noticed_by_its_silence_and_replaced() -> None:
     run(test())
 
 
+def test_an_engine_killed_while_it_loads_is_started_again() -> None:
+    async def test() -> None:
+        host = EngineHost(EngineSettings(name="embedded"))
+        await host.start()
+        try:
+            while host._worker is None:  # noqa: ASYNC110 - the host announces this to nobody
+                await asyncio.sleep(0)
+            os.kill(pid_of(host), signal.SIGKILL)
+
+            await host.wait_until_ready()
+            assert await say(host, "I am here after all.")
+        finally:
+            await host.close()
+
+    run(test())
+
+
 def test_requests_that_only_wait_in_line_survive_the_loss_of_the_engine() -> None:
     async def test() -> None:
         async with running() as host:

@@ -119,6 +119,20 @@ def test_a_body_that_is_no_request_is_a_422(client: httpx.Client, content: bytes
     assert_one_shape(client.post(TTS, content=content, headers=JSON), 422, "VALIDATION_ERROR")
 
 
+def test_a_flood_of_unknown_fields_gets_a_short_answer(client: httpx.Client) -> None:
+    reply = client.post(TTS, json={"text": "Hello.", **{f"field{n}": n for n in range(20_000)}})
+
+    assert_one_shape(reply, 422, "VALIDATION_ERROR")
+    assert len(reply.content) < 20_000
+
+
+@pytest.mark.parametrize("project", ["taken.wav", "taken.wav/below"])
+def test_a_project_that_is_a_file_is_a_400(client: httpx.Client, server: Server, project: str) -> None:
+    (server.data_dir / "outputs" / "taken.wav").write_bytes(b"RIFF")
+
+    assert_one_shape(client.post(TTS, json={"text": "Hello.", "project": project}), 400, "INVALID_PATH")
+
+
 def test_a_text_over_the_limit_is_told_the_limit(client: httpx.Client) -> None:
     body = assert_one_shape(client.post(TTS, json={"text": "a" * 10_001}), 422, "TEXT_TOO_LONG")
 
@@ -162,6 +176,8 @@ def test_an_unknown_voice_is_a_404_with_its_close_matches(client: httpx.Client, 
     body = assert_one_shape(reply, 404, "VOICE_NOT_FOUND")
     assert "anabelle" in body["error"]
     assert body["detail"]["close_matches"] == ["annabelle.wav"]
+    near_own = client.post(TTS, json={"text": "Hello.", "reference_audio_filename": "clarra"}).json()
+    assert near_own["detail"]["close_matches"] == ["clara"]
 
 
 def test_a_voice_that_is_no_audio_is_a_400(client: httpx.Client, server: Server) -> None:

@@ -20,7 +20,15 @@ def test_a_part_of_a_file_can_be_fetched(client: httpx.Client, url: str) -> None
     assert part.status_code == 206
     assert part.content == whole.content[100:200]
     assert part.headers["content-range"] == f"bytes 100-199/{len(whole.content)}"
-    assert client.get(url, headers={"Range": f"bytes={len(whole.content)}-"}).status_code == 416
+    assert client.get(url, headers={"Range": "bytes=-100"}).content == whole.content[-100:]
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=9-5", "bytes=-0", "bytes=", "bytes=a-b", "chars=1-2"])
+def test_a_range_that_is_not_there_is_a_416(client: httpx.Client, url: str, asked: str) -> None:
+    reply = client.get(url, headers={"Range": asked})
+
+    assert reply.status_code == 416
+    assert reply.json()["error_code"] == "RANGE_NOT_SATISFIABLE"
 
 
 def test_a_file_that_has_not_changed_is_not_sent_again(client: httpx.Client, url: str) -> None:

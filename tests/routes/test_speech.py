@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from typing import Any
 
 import httpx
@@ -179,6 +180,24 @@ def test_one_sentence_of_five_thousand_characters_is_spoken_whole(client: httpx.
     assert len(text) > 5000
     assert "".join(chunk["text"] for chunk in reply["chunks"]) == text
     assert reply["audio_duration_seconds"] > 200
+
+
+def test_a_format_asked_for_twice_is_made_once(client: httpx.Client) -> None:
+    reply = describe(client, text="Hi.", export_formats=["WAV", "wav", "mp3"])
+
+    assert [file["format"] for file in reply["output_files"]] == ["wav", "mp3"]
+
+
+@pytest.mark.parametrize("field", ["use_faster_whisper", "use_longest_transcript_on_fail"])
+def test_asking_for_a_transcriber_is_answered_with_a_warning(client: httpx.Client, field: str) -> None:
+    assert any("not validated" in warning for warning in describe(client, text="Hi.", **{field: True})["warnings"])
+
+
+def test_an_outputs_folder_that_was_taken_away_is_made_anew(client: httpx.Client, server: Server) -> None:
+    shutil.rmtree(server.data_dir / "outputs")
+
+    assert client.get("/api/v1/health").status_code == 200
+    assert client.post(TTS, json={"text": "Hi."}).status_code == 200
 
 
 def test_neutral_values_of_options_to_come_are_taken(client: httpx.Client) -> None:

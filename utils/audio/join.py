@@ -24,15 +24,18 @@ def with_pauses(waveforms: Sequence[Waveform], pauses_ms: Sequence[float]) -> Wa
     rate = waveforms[0].sample_rate
     if any(waveform.sample_rate != rate for waveform in waveforms):
         raise ValueError("waveforms of different rates cannot be joined")
-    parts: list[NDArray[np.float32]] = []
-    for index, waveform in enumerate(waveforms):
-        samples = _faded(waveform.samples, rate, at_start=index > 0, at_end=index < len(waveforms) - 1)
-        parts.append(samples)
-        if index < len(pauses_ms):
-            there = edge_silence(samples[::-1]) + edge_silence(waveforms[index + 1].samples)
-            missing = round(pauses_ms[index] * rate / 1000) - there
-            parts.append(np.zeros(max(0, missing), dtype=np.float32))
-    return Waveform(np.concatenate(parts), rate)
+    gaps = [
+        max(0, round(pause_ms * rate / 1000) - edge_silence(left.samples[::-1]) - edge_silence(right.samples))
+        for left, right, pause_ms in zip(waveforms, waveforms[1:], pauses_ms, strict=False)
+    ]
+    joined = np.zeros(sum(gaps) + sum(len(waveform.samples) for waveform in waveforms), dtype=np.float32)
+    position = 0
+    for index, (waveform, gap) in enumerate(zip(waveforms, [*gaps, 0], strict=True)):
+        part = joined[position : position + len(waveform.samples)]
+        part[:] = waveform.samples
+        _fade(part, rate, at_start=index > 0, at_end=index < len(waveforms) - 1)
+        position += len(part) + gap
+    return Waveform(joined, rate)
 
 
 def in_a_row(waveforms: Sequence[Waveform], sample_rate: int) -> Waveform:
@@ -51,14 +54,13 @@ def edge_silence(samples: NDArray[np.float32]) -> int:
     return int(np.argmax(magnitude > peak * 10 ** (SILENCE_BELOW_PEAK_DB / 20)))
 
 
-def _faded(samples: NDArray[np.float32], rate: int, *, at_start: bool, at_end: bool) -> NDArray[np.float32]:
+def _fade(samples: NDArray[np.float32], rate: int, *, at_start: bool, at_end: bool) -> None:
+    """Fade the ends in place."""
     length = min(round(FADE_MS * rate / 1000), len(samples) // 2)
     if length == 0:
-        return samples
-    faded = samples.copy()
+        return
     ramp = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)
     if at_start:
-        faded[:length] *= ramp
+        samples[:length] *= ramp
     if at_end:
-        faded[-length:] *= ramp[::-1]
-    return faded
+        samples[-length:] *= ramp[::-1]

@@ -10,8 +10,19 @@ from resilience.errors import InvalidPath
 MAX_PART_BYTES = 200  # leaves room for a suffix below the 255 of common file systems
 MAX_PARTS = 16
 FORBIDDEN = frozenset('\\:*?"<>|')
+INVISIBLE = ("Cc", "Cf", "Cn", "Cs", "Zl", "Zp")
+JOINERS = "\u200c\u200d"  # inside emoji, and in the spelling of some languages
 RESERVED_STEMS = frozenset(
-    ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))]
+    [
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"com{n}" for n in range(1, 10)),
+        *(f"lpt{n}" for n in range(1, 10)),
+    ]
 )
 
 
@@ -49,7 +60,10 @@ def _fault(part: str) -> str | None:
         "`.` and `..` are not allowed": compatible in (".", ".."),
         "hidden names are not allowed": compatible.startswith((".", "~")),
         "it has a character that some systems cannot store": bool(FORBIDDEN & set(part)) or "/" in compatible,
-        "it has a control character": any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in part),
+        "it has a control or invisible character": any(
+            unicodedata.category(c) in INVISIBLE and c not in JOINERS for c in part
+        ),
+        "a part has nothing that can be seen": not any(unicodedata.category(c)[0] in "LNPS" for c in part),
         "a part starts or ends with a blank, or ends with a dot": part != part.strip() or part.endswith("."),
         "it has a name that Windows reserves": stem in RESERVED_STEMS,
         f"a part is longer than {MAX_PART_BYTES} bytes": len(part.encode("utf-8", "replace")) > MAX_PART_BYTES,

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from utils.audio.encode import encode
+from utils.audio.encode import write_audio
 from utils.audio.waveform import Waveform
+
+
+def encode(waveform: Waveform, format_name: str, mp3_bitrate_kbps: int) -> bytes:
+    file = io.BytesIO()
+    write_audio(waveform, file, format_name, mp3_bitrate_kbps)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
