@@ -222,6 +222,7 @@ class CoreEngine:
                 remove_reference_numbers=options.remove_reference_numbers,
                 sound_words=request.sound_words,
             ),
+            self._api.max_text_length,
         )
         if not text.strip():
             raise InvalidRequest("nothing is left to say after the clean-up of the text", field="text")
@@ -265,6 +266,7 @@ class CoreEngine:
                 kind="string_too_long",
             )
         refuse_control_characters(request.text)
+        refuse_control_characters(request.sound_words, field="sound_words_field")
         self._outputs.folder(request.folder)
         self._outputs.check_room()
         if info.language_of(options.language) is None:

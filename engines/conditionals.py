@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 
-from engines.base import Conditionals
+from engines.base import Cancellation, Cancelled, Conditionals
+
+LOOK_INTERVAL_S = 0.05  # how often one who waits looks at its own cancellation
 
 
 class ConditionalsCache:
@@ -23,22 +26,31 @@ class ConditionalsCache:
         self._kept_bytes = 0
         self._under_way: dict[str, Future[Conditionals]] = {}
 
-    def get(self, key: str, prepare: Callable[[], Conditionals]) -> Conditionals:
+    def get(self, key: str, prepare: Callable[[], Conditionals], cancellation: Cancellation) -> Conditionals:
         """The voice for `key`, prepared in this thread if no other has it or is at it.
 
         Threads that ask for a voice while it is prepared wait for it and share its failure; a failure is not kept, so
-        the next to ask tries again. A voice larger than the whole cache is returned and not kept.
+        the next to ask tries again. If `prepare` is left by `Cancelled`, that is its caller's alone: one of those who
+        wait prepares anew. Raises Cancelled within `LOOK_INTERVAL_S` of one's own cancellation while waiting;
+        `prepare` looks at it by itself. A voice larger than the whole cache is returned and not kept.
         """
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-            others = self._under_way.get(key)
+        while True:
+            cancellation.check()
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+                others = self._under_way.get(key)
+                if others is None:
+                    mine: Future[Conditionals] = Future()
+                    self._under_way[key] = mine
             if others is None:
-                mine: Future[Conditionals] = Future()
-                self._under_way[key] = mine
-        if others is not None:
-            return others.result()
+                return self._prepare(key, prepare, mine)
+            if wait([others], LOOK_INTERVAL_S).done:
+                with suppress(Cancelled):
+                    return others.result()
+
+    def _prepare(self, key: str, prepare: Callable[[], Conditionals], mine: Future[Conditionals]) -> Conditionals:
         try:
             value = prepare()
         except BaseException as error:

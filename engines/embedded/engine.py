@@ -9,9 +9,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from engines.base import Cancellation, ChunkRequest, Conditionals, EngineInfo, Sampling
+from engines.embedded import SAMPLE_RATE
+from engines.embedded.kana import KanaReader
 from engines.embedded.voices import (
     NEUTRAL_CFG_WEIGHT,
     NEUTRAL_EXAGGERATION,
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from engines.embedded.world import Profile
 
-SAMPLE_RATE = 24000
 PACKAGES = {
     "espeakng_loader": "espeakng-loader",
     "pyworld": "pyworld-prebuilt",
@@ -58,9 +59,14 @@ class PreparedVoice:
 
 
 class EmbeddedEngine:
-    """`SpeechEngine` by eSpeak NG and WORLD. It keeps nothing between calls, so any number of threads may speak."""
+    """`SpeechEngine` by eSpeak NG and WORLD, for any number of threads.
+
+    What it keeps after `load` does not change how anything sounds: where eSpeak NG and its languages are, and the
+    dictionary for Japanese once a text has needed it.
+    """
 
     def __init__(self) -> None:
+        self._kana = KanaReader()
         self._library_path = Path()
         self._data_path = Path()
         self._languages: Mapping[str, str] = MappingProxyType({})
@@ -95,24 +101,25 @@ class EmbeddedEngine:
             watermarks=False,
         )
 
-    def prepare(self, recording: Path) -> PreparedVoice:
-        """Listen to the first `REFERENCE_LIMIT_S` of a recording. Raises InvalidAudio if it holds no voice."""
+    def prepare(self, recording: BinaryIO, cancellation: Cancellation) -> PreparedVoice:
+        """Listen to the first `REFERENCE_LIMIT_S`. Raises InvalidAudio if the recording holds no voice; Cancelled."""
         from engines.embedded.world import profile
         from utils.audio.decode import read_recording
 
-        target = profile(read_recording(recording, REFERENCE_LIMIT_S))
+        target = profile(read_recording(recording, REFERENCE_LIMIT_S, cancellation.check), cancellation.check)
         speaker = nearest_voice(target.fundamental_hz)
         neutral = Sampling(NEUTRAL_EXAGGERATION, temperature=0, cfg_weight=NEUTRAL_CFG_WEIGHT)
-        pieces = self._utter(CALIBRATION_TEXT, "en", speaker, neutral, 0, Cancellation())
-        return PreparedVoice(target, speaker, profile(_joined(pieces)))
+        pieces = self._utter(CALIBRATION_TEXT, "en", speaker, neutral, 0, cancellation)
+        return PreparedVoice(target, speaker, profile(_joined(pieces), cancellation.check))
 
     def speak(
         self, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
     ) -> Iterator[Waveform]:
         """Yield the chunk in pieces of `PIECE_S`: as eSpeak NG makes them, or, with a reference, once it is converted.
 
-        Raises GenerationFailed for a language or own voice that it does not have, and when text that has letters or
-        digits comes out silent; Cancelled soon after the cancellation is set.
+        `chunk.language` is one of `EngineInfo.languages`. Raises GenerationFailed for another one, for an own voice
+        that it does not have, and when text that has letters or digits comes out silent; Cancelled soon after the
+        cancellation is set.
         """
         if conditionals is None:
             speaker = OWN_VOICES.get(chunk.voice.name)
@@ -134,12 +141,13 @@ class EmbeddedEngine:
     ) -> Iterator[NDArray[np.float32]]:
         """The text as `speaker` says it, at `SAMPLE_RATE`, as it is made."""
         from engines.embedded import espeak
-        from engines.embedded.kana import kana
         from utils.audio.resample import stream_resampled
 
-        voice = espeak.voice_of(language, self._languages)
+        voice = self._languages.get(language)
+        if voice is None:
+            raise GenerationFailed(f"the embedded engine does not speak the language {language!r}")
         utterance = espeak.stream_utterance(
-            kana(text) if voice == "ja" else text,
+            self._kana.kana_of(text) if voice == "ja" else text,
             voice,
             performance(speaker, sampling, seed),
             self._library_path,
@@ -154,12 +162,7 @@ class EmbeddedEngine:
         from engines.embedded.world import take_on
 
         spoken = self._utter(chunk.text, chunk.language, prepared.speaker, chunk.sampling, chunk.seed, cancellation)
-        yield take_on(
-            _joined(spoken),
-            prepared.target,
-            source=prepared.speaker_profile,
-            check=cancellation.check,
-        ).samples
+        yield take_on(_joined(spoken), prepared.speaker_profile, prepared.target, cancellation.check).samples
 
 
 def _joined(pieces: Iterator[NDArray[np.float32]]) -> Waveform:

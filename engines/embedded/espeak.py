@@ -106,19 +106,6 @@ def languages(data_path: Path) -> Mapping[str, str]:
     return MappingProxyType(voices)
 
 
-def voice_of(language: str, known: Mapping[str, str]) -> str:
-    """The voice for a code in any case, with `-` or `_`; a region that is not known gives way to its language.
-
-    Raises GenerationFailed for a language that eSpeak NG does not speak.
-    """
-    code = language.strip().lower().replace("_", "-")
-    while code:
-        if code in known:
-            return known[code]
-        code = code.rpartition("-")[0]
-    raise GenerationFailed(f"the embedded engine does not speak the language {language!r}")
-
-
 def _start(voice: str, performance: Performance, library_path: Path, data_path: Path) -> subprocess.Popen[bytes]:
     numbers = (performance.seed, performance.words_per_minute, performance.pitch, performance.pitch_range)
     command = [sys.executable, "-I", "-S", str(PROGRAM), str(library_path), str(data_path)]

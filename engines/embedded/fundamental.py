@@ -6,6 +6,8 @@ its harvest hears them, at 0.3 s of CPU a second. This costs 0.01 s and agrees w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +22,14 @@ AUDIBLE_DB = 25.0  # frames further than this under the loud ones are breath, ec
 BLOCK_FRAMES = 500  # frames analysed at once, which bounds the memory to some 20 MB
 
 
-def track(waveform: Waveform) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+def track(
+    waveform: Waveform, check: Callable[[], None]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return the middle of each stft frame in s, its fundamental in Hz (0 where unvoiced), and whether it is audible.
 
     The difference function and its cumulative mean are those of de Cheveigné and Kawahara (2002, equations 6 and
-    8). A second look at the neighbourhood of the first look's median repairs jumps of an octave.
+    8). A second look at the neighbourhood of the first look's median repairs jumps of an octave. `check` is called
+    before each `BLOCK_FRAMES` and may raise to leave.
     """
     samples = resample(waveform, ANALYSIS_RATE).samples.astype(np.float64)
     longest = round(ANALYSIS_RATE / LOWEST_HZ)
@@ -33,19 +38,26 @@ def track(waveform: Waveform) -> tuple[NDArray[np.float64], NDArray[np.float64],
     hop = round(HOP_S * ANALYSIS_RATE)
     frames = np.lib.stride_tricks.sliding_window_view(samples, 2 * longest)[::hop]
     times_s = (np.arange(len(frames)) * hop + longest) / ANALYSIS_RATE
-    energies_db = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
+    energies, differences, first_looks = [], [], []
+    for start in range(0, len(frames), BLOCK_FRAMES):
+        check()
+        block = frames[start : start + BLOCK_FRAMES]
+        energies.append(np.mean(block**2, axis=1))
+        differences.append(_normalised_difference(block))
+        first_looks.append(_fundamentals(differences[-1], LOWEST_HZ, HIGHEST_HZ))
+    energies_db = 10 * np.log10(np.concatenate(energies) + 1e-12)
     audible = (energies_db > np.percentile(energies_db, 95) - AUDIBLE_DB) & (energies_db > -70)
-
-    differences: NDArray[np.float64] = np.concatenate(
-        [_normalised_difference(frames[start : start + BLOCK_FRAMES]) for start in range(0, len(frames), BLOCK_FRAMES)]
-    )
-    first_look = _fundamentals(differences, LOWEST_HZ, HIGHEST_HZ)
+    first_look: NDArray[np.float64] = np.concatenate(first_looks)
     heard = first_look[audible & (first_look > 0)]
     if not len(heard):
         return times_s, first_look, audible
     middle = float(np.median(heard))
-    second_look = _fundamentals(differences, max(LOWEST_HZ, middle / 1.8), min(HIGHEST_HZ, middle * 1.8))
-    return times_s, second_look, audible
+    lowest_hz, highest_hz = max(LOWEST_HZ, middle / 1.8), min(HIGHEST_HZ, middle * 1.8)
+    second_looks = []
+    for block in differences:
+        check()
+        second_looks.append(_fundamentals(block, lowest_hz, highest_hz))
+    return times_s, np.concatenate(second_looks), audible
 
 
 def _normalised_difference(frames: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,28 +31,32 @@ class Morpheme(Protocol):
     def details(self) -> Sequence[str]: ...
 
 
-_loading = threading.Lock()
-_tokenizers: list[Any] = []  # one, made for the first text with kanji: it costs 0.3 s and some 80 MB
+class KanaReader:
+    """Reads Japanese, from any thread. The first kanji costs 0.3 s and some 85 MB, for the dictionary that it keeps."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokenizer: Any = None
 
-def kana(text: str) -> str:
-    """The text with each kanji replaced by its reading, words apart; text without kanji comes back as it is.
+    def kana_of(self, text: str) -> str:
+        """The text with each kanji replaced by its reading, words apart; text without kanji comes back as it is.
 
-    Raises GenerationFailed if a kanji has no known reading or the dictionary is not installed: silence or a
-    "Chinese letter" in its place would drop what the client asked to hear.
-    """
-    if not KANJI.search(text):
-        return text
-    # Digits of full width would be read one by one, so compatibility forms go first.
-    with _loading:
-        if not _tokenizers:
-            _tokenizers.append(_load_tokenizer())
-        morphemes = _tokenizers[0].tokenize(unicodedata.normalize("NFKC", text))
-    spoken = "".join(_words(morphemes)).lstrip()
-    unread = KANJI.search(spoken)
-    if unread:
-        raise GenerationFailed(f"the embedded engine knows no reading for the Japanese character {unread.group()}")
-    return spoken
+        Raises GenerationFailed if a kanji has no known reading or the dictionary is not installed: silence or a
+        "Chinese letter" in its place would drop what the client asked to hear.
+        """
+        if not KANJI.search(text):
+            return text
+        # Digits of full width would be read one by one, so compatibility forms go first.
+        normal = unicodedata.normalize("NFKC", text)
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = _load_tokenizer()
+            morphemes = self._tokenizer.tokenize(normal)
+        spoken = "".join(_words(morphemes)).lstrip()
+        unread = KANJI.search(spoken)
+        if unread:
+            raise GenerationFailed(f"the embedded engine knows no reading for the Japanese character {unread.group()}")
+        return spoken
 
 
 def _words(morphemes: Sequence[Morpheme]) -> Iterator[str]:

@@ -1,25 +1,36 @@
 """Taking on a recorded voice by classical signal processing: pitch, its spread, formant scale, tilt and loudness.
 
-WORLD (Morise et al. 2016) takes speech apart into fundamental, spectral envelope and aperiodicity, and puts it
-together again. This is no clone: a listener hears the reference's register and colour in a synthetic voice.
+WORLD takes speech apart into fundamental, spectral envelope and aperiodicity, and puts it together again. This is no
+clone: a listener hears the reference's register and colour in a synthetic voice.
+
+What takes long calls `check` every quarter of a second of work or more often; it may raise to leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.embedded import SAMPLE_RATE
 from engines.embedded.fundamental import track
+from engines.embedded.vocoder import (
+    HIGHEST_HZ,
+    SYNTHESIS_CONTEXT,
+    Check,
+    Samples,
+    aperiodicity_of,
+    contour_of,
+    envelopes_of,
+    in_step,
+    lay,
+    windows,
+)
 from resilience.errors import InvalidAudio
 from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
 
-SAMPLE_RATE = 24000
-STFT_HOP_MS = 5.0
-LOWEST_HZ, HIGHEST_HZ = 50.0, 600.0
 LOWEST_SPOKEN_HZ = 58.0  # lower is creak, not pitch
 
 SHORTEST_SPEECH_S, SHORTEST_VOICED_S = 0.3, 0.12
@@ -32,8 +43,6 @@ EQUALISER_LIMIT = 1.0 * np.log(10)  # 10 dB as the log of a power
 QUIETEST_DBFS, LOUDEST_DBFS = -32.0, -14.0
 LIMITER_KNEE, CEILING = 0.7, 0.98
 FADE_S = 0.005
-
-Samples = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +64,18 @@ class Profile:
         return self.envelope.nbytes + 256
 
 
-def profile(waveform: Waveform) -> Profile:
+def never() -> None:
+    """The check of one who does not leave."""
+
+
+def profile(waveform: Waveform, check: Check = never) -> Profile:
     """Listen to a voice. Raises InvalidAudio if the recording has less than `SHORTEST_SPEECH_S` of voiced speech.
 
     Takes some 0.03 s of CPU a second of recording and memory in proportion, so the caller bounds the recording.
     """
+    check()
     heard = resample(waveform, SAMPLE_RATE)
-    times_s, fundamentals_hz, audible = track(heard)
+    times_s, fundamentals_hz, audible = track(heard, check)
     if np.count_nonzero(audible) < SHORTEST_SPEECH_S * FRAMES_PER_S:
         raise InvalidAudio(f"the recording holds less than {SHORTEST_SPEECH_S} seconds of sound")
     voiced = audible & (fundamentals_hz > 0)
@@ -71,70 +85,45 @@ def profile(waveform: Waveform) -> Profile:
     middle = float(np.median(logs))
     swings = logs - middle
     spread = float(np.clip(np.std(swings[np.abs(swings) < WIDEST_SWING]), 0.03, 0.45))
-    envelope = _mean_envelope(heard.samples.astype(np.float64), times_s[voiced], fundamentals_hz[voiced])
+    envelope = _mean_envelope(heard.samples.astype(np.float64), times_s[voiced], fundamentals_hz[voiced], check)
     return Profile(float(np.exp(middle)), spread, envelope, _active_dbfs(heard.samples))
 
 
-def take_on(
-    waveform: Waveform,
-    target: Profile,
-    *,
-    source: Profile | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> Waveform:
+def take_on(waveform: Waveform, source: Profile, target: Profile, check: Check = never) -> Waveform:
     """The same words in the voice of `target`: as many samples, at `SAMPLE_RATE`, at most `CEILING` in size.
 
-    `source` is the speaking voice as it usually sounds: given, all its chunks are coloured alike and the livelier ones
-    stay livelier; without it, it is measured from the waveform. `check` is called between the stages and may raise to
-    leave. The median fundamental and the loudness (held between `QUIETEST_DBFS` and
-    `LOUDEST_DBFS`) become the target's. What has no pitch keeps its sound, but for the loudness. Raises ValueError
-    at another rate.
+    `source` is the speaking voice as it usually sounds, so that all its chunks are coloured alike and the livelier ones
+    stay livelier. The median fundamental and the loudness (held between `QUIETEST_DBFS` and `LOUDEST_DBFS`) become the
+    target's. What has no pitch keeps its sound, but for the loudness. Takes memory for some seconds of analysis,
+    however long the speech. Raises ValueError at another rate.
     """
-    import pyworld
-
     if waveform.sample_rate != SAMPLE_RATE:
         raise ValueError(f"cannot convert at {waveform.sample_rate} Hz, only at {SAMPLE_RATE} Hz")
-    looked_s, heard_hz, audible = track(waveform)
-    if np.count_nonzero(audible & (heard_hz > 0)) < SHORTEST_VOICED_S * FRAMES_PER_S:
-        return Waveform(_finish(waveform.samples.astype(np.float64), target.loudness_dbfs), SAMPLE_RATE)
-
     samples = waveform.samples.astype(np.float64)
-    contour, times_s = pyworld.dio(
-        samples,
-        SAMPLE_RATE,
-        f0_floor=LOWEST_HZ,
-        f0_ceil=HIGHEST_HZ,
-        frame_period=STFT_HOP_MS,
-        allowed_range=0.2,  # dio's 0.1 leaves frames of moving pitch unvoiced, which sound hoarse
-    )
-    contour = pyworld.stonemask(samples, contour, times_s, SAMPLE_RATE)
+    looked_s, heard_hz, audible = track(waveform, check)
+    if np.count_nonzero(audible & (heard_hz > 0)) < SHORTEST_VOICED_S * FRAMES_PER_S:
+        return Waveform(_finish(samples, target.loudness_dbfs), SAMPLE_RATE)
+
+    parts = windows(samples)
+    contour, times_s = contour_of(samples, parts, check)
     # Median and spread of the contour itself: only what dio finds voiced has a pitch in the result.
     counted = (contour > 0) & (np.interp(times_s, looked_s, audible) > 0.5)
     if not np.any(counted):
         return Waveform(_finish(samples, target.loudness_dbfs), SAMPLE_RATE)
-    logs = np.log(contour[counted])
-    middle = float(np.median(logs))
-    check()
-    envelopes = pyworld.cheaptrick(samples, contour, times_s, SAMPLE_RATE)
-    check()
-    aperiodicity = _aperiodicity(samples, contour, times_s)
-    check()
-    if source is None:
-        source = Profile(float(np.exp(middle)), float(max(0.03, np.std(logs))), _typical(envelopes, contour), 0.0)
-
-    warp = formant_scale(source, target)
-    bins = _source_bins(envelopes.shape[1], warp)
-    coloured = _at_bins(np.log(envelopes + 1e-16), bins) + _equaliser(source, target, bins)
-    spoken = pyworld.synthesize(
-        _moved(contour, middle, source.spread, target),
-        np.ascontiguousarray(np.exp(coloured)),
-        np.ascontiguousarray(np.clip(_at_bins(aperiodicity, bins), 1e-6, 1 - 1e-9)),
-        SAMPLE_RATE,
-        STFT_HOP_MS,
-    )
-    check()
+    moved = _moved(contour, float(np.median(np.log(contour[counted]))), source.spread, target)
+    bins = _source_bins(len(source.envelope), formant_scale(source, target))
+    equaliser = _equaliser(source, target, bins)
     whole = np.zeros(len(samples))
-    whole[: len(spoken)] = spoken[: len(samples)]
+    for part in parts:
+        wide = part.with_context(SYNTHESIS_CONTEXT)
+        envelopes = envelopes_of(samples, contour[wide], times_s[wide], check)
+        aperiodicity = aperiodicity_of(samples, contour[wide], times_s[wide], check)
+        check()
+        coloured = np.exp(_at_bins(np.log(envelopes + 1e-16), bins) + equaliser)
+        aperiodicity = np.clip(_at_bins(aperiodicity, bins), 1e-6, 1 - 1e-9)
+        check()
+        lay(whole, part, in_step(part, moved), np.ascontiguousarray(coloured), np.ascontiguousarray(aperiodicity))
+    check()
     return Waveform(_finish(whole, target.loudness_dbfs), SAMPLE_RATE)
 
 
@@ -159,21 +148,6 @@ def formant_scale(source: Profile, target: Profile) -> float:
     return float(np.clip(np.sqrt(best * by_pitch), NARROWEST_WARP, WIDEST_WARP))
 
 
-def _aperiodicity(samples: Samples, contour: Samples, times_s: Samples) -> Samples:
-    """The share of noise at each frame and bin, looked at every 10 ms: D4C is over half of all the work.
-
-    A frame in between takes its neighbour's, a voiced one if there is one: an unvoiced neighbour would whisper.
-    """
-    import pyworld
-
-    looked = np.ascontiguousarray(contour[::2])
-    shares = pyworld.d4c(samples, looked, np.ascontiguousarray(times_s[::2]), SAMPLE_RATE)
-    before = np.arange(len(contour)) // 2
-    after = np.minimum(before + np.arange(len(contour)) % 2, len(looked) - 1)
-    chosen: Samples = shares[np.where((looked[before] == 0) & (looked[after] > 0), after, before)]
-    return chosen
-
-
 def _moved(contour: Samples, middle: float, spread: float, target: Profile) -> Samples:
     """The contour with the target's median and spread; unvoiced frames (0) stay unvoiced."""
     voiced = contour > 0
@@ -185,18 +159,10 @@ def _moved(contour: Samples, middle: float, spread: float, target: Profile) -> S
     return moved
 
 
-def _mean_envelope(samples: Samples, times_s: Samples, fundamentals_hz: Samples) -> Samples:
-    import pyworld
-
-    chosen = np.unique(np.linspace(0, len(times_s) - 1, min(len(times_s), ENVELOPE_FRAMES)).astype(int))
-    times_s, fundamentals_hz = np.ascontiguousarray(times_s[chosen]), np.ascontiguousarray(fundamentals_hz[chosen])
-    envelopes = pyworld.cheaptrick(samples, fundamentals_hz, times_s, SAMPLE_RATE)
-    return _typical(envelopes, fundamentals_hz)
-
-
-def _typical(envelopes: Samples, contour: Samples) -> Samples:
+def _mean_envelope(samples: Samples, times_s: Samples, fundamentals_hz: Samples, check: Check) -> Samples:
     """The mean log envelope of the louder 70 % of the voiced frames, less its mean; read-only."""
-    voiced = envelopes[contour > 0]
+    chosen = np.unique(np.linspace(0, len(times_s) - 1, min(len(times_s), ENVELOPE_FRAMES)).astype(int))
+    voiced = envelopes_of(samples, fundamentals_hz[chosen], times_s[chosen], check)
     powers = voiced.sum(axis=1)
     loud = voiced[powers >= np.percentile(powers, 30)]
     mean: Samples = np.log(loud + 1e-14).mean(axis=0)
@@ -254,14 +220,14 @@ def _active_dbfs(samples: NDArray[np.floating]) -> float:
 
 
 def _finish(samples: Samples, loudness_dbfs: float) -> NDArray[np.float32]:
-    """Bring the speech to its loudness, bend what would clip, and let the ends begin and end at zero."""
+    """Bring the speech to its loudness, bend what would clip, and let the ends begin and end at zero, in place."""
     loudness_now = _active_dbfs(samples)
     if loudness_now > -70:
-        samples = samples * 10 ** ((np.clip(loudness_dbfs, QUIETEST_DBFS, LOUDEST_DBFS) - loudness_now) / 20)
+        samples *= 10 ** ((np.clip(loudness_dbfs, QUIETEST_DBFS, LOUDEST_DBFS) - loudness_now) / 20)
     sizes = np.abs(samples)
     room = CEILING - LIMITER_KNEE
-    bent = np.sign(samples) * (LIMITER_KNEE + room * np.tanh((sizes - LIMITER_KNEE) / room))
-    samples = np.where(sizes > LIMITER_KNEE, bent, samples)
+    loud = sizes > LIMITER_KNEE
+    samples[loud] = np.sign(samples[loud]) * (LIMITER_KNEE + room * np.tanh((sizes[loud] - LIMITER_KNEE) / room))
     fade = min(len(samples) // 2, round(FADE_S * SAMPLE_RATE))
     ramp = np.linspace(0, 1, fade, endpoint=False)
     samples[:fade] *= ramp

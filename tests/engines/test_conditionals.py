@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+from engines.base import Cancellation, Cancelled
 from engines.conditionals import ConditionalsCache
 from resilience.errors import InvalidAudio
 
@@ -23,86 +23,133 @@ def never():
 def test_a_voice_is_prepared_once():
     cache, voice = ConditionalsCache(100), Voice()
 
-    assert cache.get("a", lambda: voice) is voice
-    assert cache.get("a", never) is voice
+    assert cache.get("a", lambda: voice, Cancellation()) is voice
+    assert cache.get("a", never, Cancellation()) is voice
 
 
 def test_the_least_recently_used_voice_makes_room():
     cache = ConditionalsCache(20)
-    cache.get("a", Voice)
-    cache.get("b", Voice)
-    cache.get("a", never)
-    cache.get("c", Voice)
+    cache.get("a", Voice, Cancellation())
+    cache.get("b", Voice, Cancellation())
+    cache.get("a", never, Cancellation())
+    cache.get("c", Voice, Cancellation())
 
-    cache.get("a", never)
-    cache.get("c", never)
+    cache.get("a", never, Cancellation())
+    cache.get("c", never, Cancellation())
     with pytest.raises(AssertionError, match="prepared again"):
-        cache.get("b", never)
+        cache.get("b", never, Cancellation())
     assert cache.size_bytes == 20
 
 
 def test_a_voice_larger_than_the_cache_is_used_and_not_kept():
     cache = ConditionalsCache(20)
-    cache.get("small", Voice)
+    cache.get("small", Voice, Cancellation())
 
-    assert cache.get("large", lambda: Voice(21)).size_bytes == 21
+    assert cache.get("large", lambda: Voice(21), Cancellation()).size_bytes == 21
     assert cache.size_bytes == 10
-    cache.get("small", never)
+    cache.get("small", never, Cancellation())
 
 
-def ask_together(cache, threads, prepare):
-    """What each of several threads gets that ask for one key while the first of them prepares it."""
-    ready = threading.Barrier(threads)
+class Waiting(Cancellation):
+    """Tells when one has looked at it a second time: then it waits for another's preparation."""
 
-    def ask(_):
-        ready.wait(5)
-        try:
-            return cache.get("voice", prepare)
-        except InvalidAudio as error:
-            return error
+    def __init__(self):
+        super().__init__()
+        self.looks = 0
+        self.waits = threading.Event()
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(ask, range(threads)))
+    def check(self):
+        self.looks += 1
+        if self.looks == 2:
+            self.waits.set()
+        super().check()
 
 
-class Preparation:
-    """Takes until all others wait for it, so that no run of the test is lucky."""
+class Crowd:
+    """Threads that ask for one voice while the first of them prepares it, until all others wait for it."""
 
-    def __init__(self, cache, others, outcome):
-        self.cache, self.others, self.outcome = cache, others, outcome
+    def __init__(self, cache, size, outcomes):
+        self.cache, self.size, self.outcomes = cache, size, list(outcomes)
+        self.others = [Waiting() for _ in range(size - 1)]
+        self.begun = threading.Event()
         self.calls = 0
 
-    def __call__(self):
+    def prepare(self):
         self.calls += 1
-        waiting = self.cache._under_way["voice"]._condition._waiters
-        deadline = time.monotonic() + 5
-        while len(waiting) < self.others:
-            assert time.monotonic() < deadline, "the others do not wait"
-            threading.Event().wait(0.001)
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
+        self.begun.set()
+        assert all(other.waits.wait(5) for other in self.others), "the others do not wait"
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def ask(self, cancellation):
+        try:
+            return self.cache.get("voice", self.prepare, cancellation)
+        except (InvalidAudio, Cancelled) as error:
+            return error
+
+    def answers(self):
+        """What the first gets, and what the others get."""
+        with ThreadPoolExecutor(self.size) as pool:
+            first = pool.submit(self.ask, Cancellation())
+            assert self.begun.wait(5)
+            others = [pool.submit(self.ask, other) for other in self.others]
+            return first.result(5), [other.result(5) for other in others]
 
 
 def test_eight_threads_that_ask_at_once_prepare_a_voice_once():
-    cache = ConditionalsCache(100)
-    prepare = Preparation(cache, 7, Voice())
+    voice = Voice()
+    crowd = Crowd(ConditionalsCache(100), 8, [voice])
 
-    answers = ask_together(cache, 8, prepare)
+    first, others = crowd.answers()
 
-    assert prepare.calls == 1
-    assert all(answer is prepare.outcome for answer in answers)
+    assert crowd.calls == 1
+    assert all(answer is voice for answer in (first, *others))
 
 
 def test_a_failure_reaches_all_who_wait_and_is_not_kept():
-    cache = ConditionalsCache(100)
-    prepare = Preparation(cache, 7, InvalidAudio("no voice"))
+    cache, failure = ConditionalsCache(100), InvalidAudio("no voice")
+    crowd = Crowd(cache, 8, [failure])
 
-    answers = ask_together(cache, 8, prepare)
+    first, others = crowd.answers()
 
-    assert prepare.calls == 1
-    assert all(answer is prepare.outcome for answer in answers)
-    assert cache.get("voice", Voice) == Voice()
+    assert crowd.calls == 1
+    assert all(answer is failure for answer in (first, *others))
+    assert cache.get("voice", Voice, Cancellation()) == Voice()
+
+
+def test_if_the_one_who_prepares_is_cancelled_one_of_the_others_prepares_anew():
+    voice = Voice()
+    crowd = Crowd(ConditionalsCache(100), 8, [Cancelled(), voice])
+
+    first, others = crowd.answers()
+
+    assert isinstance(first, Cancelled)
+    assert crowd.calls == 2
+    assert all(answer is voice for answer in others)
+
+
+def test_one_who_waits_leaves_when_cancelled_while_the_others_wait_on():
+    cache, voice, waiting, go_on = ConditionalsCache(100), Voice(), Waiting(), threading.Event()
+    begun = threading.Event()
+
+    def prepare():
+        begun.set()
+        assert go_on.wait(5)
+        return voice
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "voice", prepare, Cancellation())
+        assert begun.wait(5)
+        second = pool.submit(cache.get, "voice", never, waiting)
+        assert waiting.waits.wait(5)
+        waiting.cancel()
+
+        assert isinstance(second.exception(1), Cancelled)
+        assert not first.done()
+        go_on.set()
+        assert first.result(5) is voice
 
 
 def test_while_one_voice_is_prepared_another_can_be_had():
@@ -110,6 +157,6 @@ def test_while_one_voice_is_prepared_another_can_be_had():
 
     def slow():
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(cache.get, "quick", Voice).result(5)
+            return pool.submit(cache.get, "quick", Voice, Cancellation()).result(5)
 
-    assert cache.get("slow", slow) == Voice()
+    assert cache.get("slow", slow, Cancellation()) == Voice()

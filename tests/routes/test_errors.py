@@ -66,6 +66,7 @@ def assert_one_shape(reply: httpx.Response, status: int, code: str) -> dict[str,
         ("use_auto_editor", True),
         ("reference_audio_filename", "https://127.0.0.1/voice.wav"),
         ("sound_words_field", "=>nothing"),
+        ("sound_words_field", "hello=>a\u0000b"),
         ("txet", "a misspelt field"),
     ],
 )
@@ -137,6 +138,12 @@ def test_a_text_over_the_limit_is_told_the_limit(client: httpx.Client) -> None:
     body = assert_one_shape(client.post(TTS, json={"text": "a" * 10_001}), 422, "TEXT_TOO_LONG")
 
     assert "10000" in body["error"]
+
+
+def test_sound_words_cannot_make_a_text_longer_than_the_limit(client: httpx.Client) -> None:
+    reply = client.post(TTS, json={"text": "a " * 4900, "sound_words_field": "a=>" + "b" * 19_000})
+
+    assert_one_shape(reply, 422, "TEXT_TOO_LONG")
 
 
 def test_ten_megabytes_of_text_are_refused_before_they_are_read_whole(client: httpx.Client) -> None:

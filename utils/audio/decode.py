@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from resilience.errors import InvalidAudio
 from utils.audio.waveform import Waveform
@@ -19,26 +20,38 @@ SHORTEST_S = 0.1
 BLOCK_FRAMES = 65536
 
 
-def read_recording(path: Path, max_duration_s: float) -> Waveform:
+def read_recording(
+    recording: Path | BinaryIO, max_duration_s: float, check: Callable[[], None] = lambda: None
+) -> Waveform:
     """The recording's first `max_duration_s` seconds, mixed to mono, at its own rate; the rest is not even decoded.
 
-    The content decides the format, not the name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus. Float files that
-    exceed full scale are scaled into [-1, 1]. Raises InvalidAudio for anything else, for rates outside
+    An open file must be seekable, is read from its beginning and stays open. The content decides the format, not the
+    name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus. Float files that exceed full scale are scaled into [-1, 1].
+    `check` is called before each block and may raise to leave. Raises InvalidAudio for anything else, for rates outside
     `LOWEST_RATE`-`HIGHEST_RATE` Hz, more than `MOST_CHANNELS`, NaN or infinite samples and less than `SHORTEST_S`;
     FileNotFoundError and other OSErrors of the file itself are left as they are.
     """
+    if isinstance(recording, Path):
+        with recording.open("rb") as stream:
+            return read_recording(stream, max_duration_s, check)
     import soundfile
 
-    # Reopened by descriptor, so that the stream has no name: soundfile takes what is called *.raw for bare samples.
-    with path.open("rb") as named, open(named.fileno(), "rb", closefd=False) as stream:
-        try:
-            with soundfile.SoundFile(stream) as file:
-                return _read(file, max_duration_s)
-        except soundfile.LibsndfileError as error:
-            raise InvalidAudio("the recording is damaged or in no format that can be read") from error
+    recording.seek(0)
+    try:
+        with soundfile.SoundFile(_Nameless(recording)) as file:
+            return _read(file, max_duration_s, check)
+    except soundfile.LibsndfileError as error:
+        raise InvalidAudio("the recording is damaged or in no format that can be read") from error
 
 
-def _read(file: soundfile.SoundFile, max_duration_s: float) -> Waveform:
+class _Nameless:
+    """A file without its name: soundfile takes what is called *.raw for bare samples."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+
+
+def _read(file: soundfile.SoundFile, max_duration_s: float, check: Callable[[], None]) -> Waveform:
     import numpy as np
 
     sample_rate = file.samplerate
@@ -49,6 +62,7 @@ def _read(file: soundfile.SoundFile, max_duration_s: float) -> Waveform:
     wanted = round(max_duration_s * sample_rate)
     blocks = []
     while wanted > 0:
+        check()
         block = file.read(min(wanted, BLOCK_FRAMES), dtype="float32", always_2d=True)
         if not len(block):
             break

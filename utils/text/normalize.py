@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from resilience.errors import InvalidRequest
-from utils.text.sound_words import parse_sound_words, replace_sound_words
+from utils.text.sound_words import UNSPACED, parse_sound_words, replace_sound_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,19 @@ class CleanUp:
     sound_words: str
 
 
-def clean(text: str, options: CleanUp) -> str:
-    """The text with every clean-up of `options` but `to_lowercase`. Raises InvalidRequest for malformed sound words."""
+def clean(text: str, options: CleanUp, max_characters: int) -> str:
+    """The text with every clean-up of `options` but `to_lowercase`.
+
+    Raises InvalidRequest for malformed sound words, and TextTooLong if they make more than `max_characters` of the text
+    (without outer white space). Without sound words its length is not looked at: that of a request is checked before.
+    """
     # Lower case comes last, chunk by chunk: a splitter tells "in the U.S. He left" from "the U.S. army" by its capital.
     rules = parse_sound_words(options.sound_words)
     if options.remove_reference_numbers:
         text = _without_reference_numbers(text)
     if options.fix_dot_letters:
         text = _with_dot_letters_fixed(text)
-    text = replace_sound_words(text, rules)
+    text = replace_sound_words(text, rules, max_characters)
     return _with_spacing_normalized(text) if options.normalize_spacing else text
 
 
@@ -37,12 +41,12 @@ def lowercase(text: str) -> str:
     return text.lower()
 
 
-def refuse_control_characters(text: str) -> None:
+def refuse_control_characters(text: str, field: str = "text") -> None:
     """Raises InvalidRequest for the first control character (Unicode Cc) that is not white space, with its place."""
     found = _CONTROL.search(text)
     if found:
         raise InvalidRequest(
-            f"character {found.start() + 1} of the text is the control character U+{ord(found[0]):04X}", field="text"
+            f"character {found.start() + 1} of {field} is the control character U+{ord(found[0]):04X}", field=field
         )
 
 
@@ -115,7 +119,7 @@ _MARKS = re.compile(rf"(?:{_MARK})+")
 # What would make "name[1]" code: more of an expression behind it, or a name that no prose has.
 _EXPRESSION = re.compile(r"\s*[=+*/<>|&%^]|\s*-\s*\d|[\[({]|\.?\w")
 _CODE_NAMES = frozenset("arr array args argv buffer dict items list lst map matrix stack tuple values vector".split())
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _GLUED_NUMBER = re.compile(
     rf"(?P<word>\b[^\W\d_][\w'’-]{{1,39}}(?<=[^\W\d_]))(?P<end>[.!?][\"”’»)]?){_NUMBER}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -44,9 +45,40 @@ def speak(engine: EmbeddedEngine) -> Speak:
     return whole
 
 
-def write_recording(path: Path, waveform: Waveform) -> Path:
-    soundfile.write(path, waveform.samples, waveform.sample_rate, subtype="PCM_16")
-    return path
+def recording_of(waveform: Waveform) -> BytesIO:
+    recording = BytesIO()
+    soundfile.write(recording, waveform.samples, waveform.sample_rate, format="WAV", subtype="PCM_16")
+    recording.seek(0)
+    return recording
+
+
+class Stopwatch(Cancellation):
+    """Notes the CPU time that its thread takes between two looks, which does not depend on who else is at work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.longest_s = 0.0
+        self._looked_s = time.thread_time()
+
+    def check(self) -> None:
+        now_s = time.thread_time()
+        self.longest_s = max(self.longest_s, now_s - self._looked_s)
+        self._looked_s = now_s
+        self.looks += 1
+        super().check()
+
+
+class CancelledAtLook(Stopwatch):
+    def __init__(self, look: int) -> None:
+        super().__init__()
+        self._last_look = look
+
+    def check(self) -> None:
+        assert self.looks < self._last_look, "worked on after the cancellation"
+        if self.looks == self._last_look - 1:
+            self.cancel()
+        super().check()
 
 
 def harmonic_tone(fundamental_hz: float, duration_s: float = 2.0, noise: float = 0.0) -> Waveform:

@@ -12,7 +12,7 @@ from engines.base import Cancellation, Cancelled, ChunkRequest, Sampling, VoiceP
 from engines.embedded import engine as module
 from engines.embedded.engine import EmbeddedEngine
 from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
-from tests.engines.embedded.conftest import NEUTRAL, SENTENCE, harmonic_tone, write_recording
+from tests.engines.embedded.conftest import NEUTRAL, SENTENCE, CancelledAtLook, Stopwatch, harmonic_tone, recording_of
 from tests.engines.embedded.hearing import fundamentals_hz
 from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
@@ -21,8 +21,8 @@ CHUNK = ChunkRequest(SENTENCE, "en", VoicePrompt("clara"), NEUTRAL, seed=7)
 
 
 @pytest.fixture(scope="module")
-def low_voice(engine, tmp_path_factory):
-    return engine.prepare(write_recording(tmp_path_factory.mktemp("voices") / "low.wav", harmonic_tone(100)))
+def low_voice(engine):
+    return engine.prepare(recording_of(harmonic_tone(100)), Cancellation())
 
 
 def samples_of(engine, chunk, conditionals=None):
@@ -163,11 +163,36 @@ def test_cancelled_speech_stops(engine, low_voice, with_reference):
         next(stream)
 
 
-def test_a_recording_without_a_voice_is_refused(engine, tmp_path):
+def test_two_minutes_with_a_reference_can_be_left_at_any_half_second_of_work(engine, low_voice):
+    story = replace(CHUNK, text="And so they went on, and nobody said a word about it until evening. " * 29)
+    stopwatch = Stopwatch()
+
+    pieces = list(engine.speak(story, low_voice, stopwatch))
+
+    assert len(pieces) > 400
+    assert stopwatch.longest_s < 0.5
+
+
+def test_listening_to_a_minute_can_be_left_at_any_half_second_of_work(engine):
+    recording = recording_of(resample(harmonic_tone(140, 70), 96000))
+    stopwatch = Stopwatch()
+
+    engine.prepare(recording, stopwatch)
+
+    assert stopwatch.longest_s < 0.5
+
+
+@pytest.mark.parametrize("look", [1, 3, 8])
+def test_cancelled_listening_stops(engine, look):
+    with pytest.raises(Cancelled):
+        engine.prepare(recording_of(harmonic_tone(140, 20)), CancelledAtLook(look))
+
+
+def test_a_recording_without_a_voice_is_refused(engine):
     silence = Waveform(np.zeros(48000, np.float32), 24000)
 
     with pytest.raises(InvalidAudio):
-        engine.prepare(write_recording(tmp_path / "silence.wav", silence))
+        engine.prepare(recording_of(silence), Cancellation())
 
 
 def test_a_prepared_voice_says_how_large_it_is(low_voice):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -56,7 +58,12 @@ def test_closing_the_stream_ends_the_process(monkeypatch):
 
 def test_cancelling_leaves_a_silent_synthesizer_within_a_tenth_of_a_second(tmp_path, monkeypatch):
     mute = tmp_path / "mute.py"
-    mute.write_text("import time\ntime.sleep(60)\n")
+    mute.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "time.sleep(60)\n"
+    )
     monkeypatch.setattr(espeak, "PROGRAM", mute)
     cancellation = Cancellation()
     cancelled_at = []
@@ -121,11 +128,28 @@ def test_the_program_is_silent_on_stderr_and_ends_when_nobody_reads():
         assert process.stderr.read() == b""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_a_stop_signal_lets_the_utterance_in_progress_finish():
+    whole = program(b"A long story. " * 50).stdout
+
+    command = [sys.executable, "-I", "-S", espeak.PROGRAM, LIBRARY, DATA, "en-us+edward", "1", "175", "50", "50"]
+    with subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"A long story. " * 50)
+        process.stdin.close()
+        begun = process.stdout.read(1000)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+
+        assert begun + process.stdout.read() == whole
+        assert process.wait(5) == 0
+
+
 def test_every_language_of_chatterbox_can_be_spoken():
     known = espeak.languages(DATA)
 
-    for code in CHATTERBOX_CODES:
-        assert espeak.voice_of(code, known)
+    assert known.keys() >= set(CHATTERBOX_CODES)
     assert len(known) > 120
 
 
@@ -133,26 +157,17 @@ def test_every_language_of_chatterbox_can_be_spoken():
     ("language", "voice"),
     [
         ("en", "en-us"),
-        ("EN-GB", "en"),
-        ("en_US", "en-us"),
+        ("en-gb", "en"),
         ("pt", "pt-br"),
-        ("pt-PT", "pt"),
+        ("pt-pt", "pt"),
         ("no", "nb"),
-        ("zh-Hans-CN", "cmn"),
-        ("zh-HK", "yue"),
-        ("fr-FR", "fr"),
-        ("de-AT", "de"),
-        ("es-MX", "es-419"),
+        ("zh", "cmn"),
+        ("zh-hk", "yue"),
+        ("es-mx", "es-419"),
     ],
 )
-def test_a_code_in_any_form_finds_its_voice(language, voice):
-    assert espeak.voice_of(language, espeak.languages(DATA)) == voice
-
-
-@pytest.mark.parametrize("language", ["tlh-KX", "", "-", "../en"])
-def test_an_unknown_language_is_refused_by_name(language):
-    with pytest.raises(GenerationFailed, match="does not speak the language"):
-        espeak.voice_of(language, espeak.languages(DATA))
+def test_a_code_finds_its_voice(language, voice):
+    assert espeak.languages(DATA)[language] == voice
 
 
 @pytest.mark.parametrize("voice", ["ja", "cmn", "ar", "he", "ko", "hi", "en", "ltg", "yue", "chr"])

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engines.base import Cancellation
 from engines.embedded.fundamental import track
 from engines.embedded.voices import Performance
-from engines.embedded.world import QUIETEST_DBFS, profile, take_on
+from engines.embedded.world import QUIETEST_DBFS, never, profile, take_on
 from resilience.errors import InvalidAudio
-from tests.engines.embedded.conftest import harmonic_tone, write_recording
+from tests.engines.embedded.conftest import harmonic_tone, recording_of
 from tests.engines.embedded.hearing import fundamentals_hz, median_fundamental_hz
 from tests.engines.embedded.test_espeak import DATA, LIBRARY
 from utils.audio.resample import resample
@@ -17,7 +18,6 @@ HEARD = "Please send me the report before the end of the week, and not a day lat
 
 
 def spoken_by(variant, pitch):
-    from engines.base import Cancellation
     from engines.embedded.espeak import stream_utterance
 
     told = Performance(variant, pitch, pitch_range=50, words_per_minute=175, seed=3)
@@ -40,9 +40,9 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_speech_takes_on_the_fundamental_of_the_reference(name, engine, speak, tmp_path):
+def test_speech_takes_on_the_fundamental_of_the_reference(name, engine, speak):
     reference = REFERENCES[name]()
-    prepared = engine.prepare(write_recording(tmp_path / "reference.wav", reference))
+    prepared = engine.prepare(recording_of(reference), Cancellation())
 
     heard = speak(conditionals=prepared)
 
@@ -62,7 +62,7 @@ def test_a_strong_overtone_does_not_pass_for_the_fundamental(harmonic):
 
 def test_two_ears_agree_on_where_speech_has_its_pitch():
     reference = spoken_by("f2", 60)
-    _, heard_hz, audible = track(reference)
+    _, heard_hz, audible = track(reference, never)
 
     by_yin = np.median(heard_hz[audible & (heard_hz > 0)])
     assert by_yin == pytest.approx(np.median(fundamentals_hz(reference)), rel=0.02)
@@ -73,7 +73,7 @@ def test_the_loudness_of_the_reference_is_taken_on_within_bounds():
     quiet, loud, inaudible = (Waveform(speech.samples * np.float32(gain), 24000) for gain in (0.25, 1.0, 0.01))
 
     def loudness_dbfs(reference):
-        return profile(take_on(speech, profile(reference))).loudness_dbfs
+        return profile(take_on(speech, profile(speech), profile(reference))).loudness_dbfs
 
     assert loudness_dbfs(loud) - loudness_dbfs(quiet) == pytest.approx(12, abs=1)
     assert loudness_dbfs(inaudible) == pytest.approx(QUIETEST_DBFS, abs=1)
@@ -83,7 +83,7 @@ def test_converted_speech_is_as_long_as_before_and_silent_at_its_ends():
     speech = spoken_by("f2", 50)
     cut = Waveform(speech.samples[5000:40001], 24000)
 
-    heard = take_on(cut, profile(harmonic_tone(120)))
+    heard = take_on(cut, profile(speech), profile(harmonic_tone(120)))
 
     assert len(heard.samples) == len(cut.samples)
     assert abs(heard.samples[0]) < 1e-4
@@ -93,7 +93,9 @@ def test_converted_speech_is_as_long_as_before_and_silent_at_its_ends():
 @pytest.mark.parametrize("count", [0, 1, 5, 240, 1440, 24000])
 @pytest.mark.parametrize("size", [0.0, 0.1, 1.0])
 def test_what_has_no_voice_comes_back_whole_and_finite(count, size):
-    heard = take_on(Waveform(noise(size=size).samples[:count].clip(-1, 1), 24000), profile(harmonic_tone(150)))
+    voice = profile(harmonic_tone(150))
+
+    heard = take_on(Waveform(noise(size=size).samples[:count].clip(-1, 1), 24000), voice, voice)
 
     assert len(heard.samples) == count
     assert np.isfinite(heard.samples).all()
@@ -114,5 +116,7 @@ def test_a_recording_without_a_voice_is_refused(recording, reason):
 
 
 def test_conversion_at_another_rate_is_refused():
+    voice = profile(harmonic_tone(150))
+
     with pytest.raises(ValueError, match="16000 Hz"):
-        take_on(Waveform(np.zeros(16000, np.float32), 16000), profile(harmonic_tone(150)))
+        take_on(Waveform(np.zeros(16000, np.float32), 16000), voice, voice)

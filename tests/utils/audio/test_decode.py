@@ -48,6 +48,31 @@ def test_the_content_decides_the_format_and_not_the_name(tmp_path, container, su
     assert heard.samples.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["voice.wav", "voice.raw"])
+def test_an_open_file_is_read_from_its_beginning_and_stays_open(tmp_path, name):
+    soundfile.write(tmp_path / name, tone(), 24000, format="WAV")
+
+    with (tmp_path / name).open("rb") as stream:
+        stream.read(100)
+        heard = read_recording(stream, 10)
+
+        assert not stream.closed
+    assert np.array_equal(heard.samples, read_recording(tmp_path / name, 10).samples)
+
+
+def test_reading_can_be_left_between_blocks(tmp_path):
+    soundfile.write(tmp_path / "long.flac", np.tile(tone(), 20), 24000)
+    looks = []
+
+    def leave_at_the_third():
+        looks.append(1)
+        if len(looks) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        read_recording(tmp_path / "long.flac", 20, leave_at_the_third)
+
+
 def test_channels_are_mixed(tmp_path):
     both = np.stack([tone(), np.zeros(24000, np.float32)], axis=1)
     soundfile.write(tmp_path / "stereo.wav", both, 24000)

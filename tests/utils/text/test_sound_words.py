@@ -1,11 +1,13 @@
+import tracemalloc
+
 import pytest
 
-from resilience.errors import InvalidRequest
+from resilience.errors import InvalidRequest, TextTooLong
 from utils.text.sound_words import parse_sound_words, replace_sound_words
 
 
-def said(field: str, text: str) -> str:
-    return replace_sound_words(text, parse_sound_words(field))
+def said(field: str, text: str, max_characters: int = 10_000) -> str:
+    return replace_sound_words(text, parse_sound_words(field), max_characters)
 
 
 def test_entries_stand_one_a_line_or_between_commas():
@@ -96,3 +98,55 @@ def test_a_devanagari_letter_is_not_cut_out_of_its_syllable():
 
 def test_letters_keep_their_own_spelling_rules():
     assert said("straße=>street, İzmir=>Smyrna", "Straße, İzmir") == "street, Smyrna"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("ΟΔΟΣ", "street"), ("οδός οδος.", "οδός street."), ("Οδοσ", "street")])
+def test_a_sigma_is_one_letter_wherever_it_stands(text: str, expected: str):
+    assert said("οδος=>street", text) == expected
+
+
+def test_a_blank_in_a_phrase_is_any_run_of_white_space():
+    text = "The  new\n\n \tYork, the new York\u3000 times  now "
+
+    assert said("new york=>NYC, new york times=>NYT", text) == "The  NYC, the NYT  now "
+
+
+def test_a_phrase_that_the_end_of_the_text_cuts_off_is_not_found():
+    assert said("new york city=>NYC, new=>old", "new york") == "old york"
+
+
+@pytest.mark.parametrize("limit", [10_000, 20_000])
+def test_a_text_that_replacements_make_too_long_is_refused_with_its_limit(limit: int):
+    with pytest.raises(TextTooLong, match=f"{limit} characters") as refused:
+        said("a=>" + "x" * 2000, "a " * 5000, limit)
+
+    assert refused.value.detail[0]["loc"] == ["body", "sound_words_field"]
+    assert refused.value.detail[0]["type"] == "string_too_long"
+
+
+def test_a_text_that_would_be_too_long_is_never_built():
+    text, field = "a " * 5000, "a=>" + "x" * 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(TextTooLong):
+            said(field, text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 10_000_000  # the text would have 100,000,000 characters
+
+
+@pytest.mark.parametrize("text", ["cat cats", "\n cat cats  ", "cat, um, cats"])
+def test_the_limit_counts_what_is_said_without_outer_white_space(text: str):
+    allowed = said("cat=>tiger, um", text, 20)
+
+    assert said("cat=>tiger, um", text, len(allowed.strip())) == allowed
+    with pytest.raises(TextTooLong):
+        said("cat=>tiger, um", text, len(allowed.strip()) - 1)
+
+
+def test_the_first_word_of_a_phrase_does_not_hide_the_others_that_share_it():
+    field = "\n".join(f"a {number}=>{number}!" for number in range(1000))
+
+    assert said(field, "A 7 a 700 a b a 999.") == "7! 700! a b 999!."
