@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import main_api
+from config.settings import ServerSettings
 from tests.serving import PROJECT, serving
 
 
@@ -53,6 +55,13 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
     assert str(port) in said
     assert "in use" in said
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    with main_api.listen(ServerSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # what asyncio sets TCP_NODELAY by
 
 
 def test_without_chatterbox_the_fallback_is_said_aloud(tmp_path: Path) -> None:
