@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from config.settings import AudioFormatName, SpeechSettings, each_once
+from config.settings import AudioFormatName, SpeechSettings
 from core_engine import MAX_SEED, SpeechRequest, SpeechResult
 
 
@@ -184,7 +184,7 @@ class SpeechBody(BaseModel):
             name: value for name in SpeechSettings.model_fields if (value := getattr(self, name, None)) is not None
         }
         if self.export_formats:
-            options["export_formats"] = each_once(tuple(self.export_formats))
+            options["export_formats"] = tuple(dict.fromkeys(self.export_formats))
         return SpeechRequest(
             text=self.text,
             voice=self.reference_audio_filename,

@@ -9,13 +9,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 AudioFormatName = Literal["wav", "mp3", "flac"]
-
-
-def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
 
 
 class Section(BaseModel):
@@ -111,7 +107,7 @@ class SpeechSettings(Section):
     fix_dot_letters: bool = Field(True, description="J.R.R. becomes J R R")
     remove_reference_numbers: bool = Field(True, description="citation marks such as [12] are not read aloud")
     disable_watermark: bool = Field(True, description="false = watermark, by the engines that have one")
-    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
         ("wav", "mp3"), description="files made of each generation; the first is the one streamed"
     )
     chunk_characters: int = Field(300, ge=40, le=2000, description="longest chunk given to the engine, in characters")
@@ -119,6 +115,11 @@ class SpeechSettings(Section):
     sentence_pause_ms: int = Field(280, ge=0, le=5000, description="least pause between sentences")
     paragraph_pause_ms: int = Field(650, ge=0, le=10_000, description="least pause between paragraphs")
     mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
+
+    @field_validator("export_formats")
+    @classmethod
+    def _each_once(cls, names: tuple[AudioFormatName, ...]) -> tuple[AudioFormatName, ...]:
+        return tuple(dict.fromkeys(names))
 
 
 class LoggingSettings(Section):

@@ -37,6 +37,12 @@ def test_lists_and_nulls_can_come_from_the_environment() -> None:
     assert settings.speech.default_voice is None
 
 
+def test_a_format_named_twice_is_made_once() -> None:
+    settings = load(None, {"CHATTERBOX_SPEECH__EXPORT_FORMATS": "[flac, wav, flac]"}, {})
+
+    assert settings.speech.export_formats == ("flac", "wav")
+
+
 @pytest.mark.parametrize(
     ("text", "line", "key"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from api_models import SpeechBody
 from tests.listen import read, voiced_hz
 from tests.serving import Server
 
@@ -198,6 +199,15 @@ def test_an_outputs_folder_that_was_taken_away_is_made_anew(client: httpx.Client
 
     assert client.get("/api/v1/health").status_code == 200
     assert client.post(TTS, json={"text": "Hi."}).status_code == 200
+
+
+def test_null_means_the_servers_default_in_every_field(client: httpx.Client) -> None:
+    nulls = {name: None for name in SpeechBody.model_fields if name != "text"}
+
+    reply = client.post(TTS, json={"text": "Hi.", **nulls})
+
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "audio/wav"
 
 
 def test_neutral_values_of_options_to_come_are_taken(client: httpx.Client) -> None:
