@@ -42,8 +42,8 @@ PORT = 7860
 REMAKE = "delete .venv, then python3 start.py"
 CUDA_13_DRIVER = 580  # the oldest NVIDIA driver that runs the CUDA build of torch in the lock
 
-# A layer is there if any of these is: the full and the development locks hold every package of the light one.
-COVERED_BY = {"light": ("light", "full", "dev"), "full": ("full",), "dev": ("dev",)}
+# A layer is there if any of these is: each lock holds every package of the ones before it.
+COVERED_BY = {"light": ("light", "full", "dev"), "full": ("full", "dev"), "dev": ("dev",)}
 LOCKS = {"light": "requirements/light.txt", "full": "requirements.txt", "dev": "requirements/dev.txt"}
 UV_LOCK = "requirements/uv.txt"
 
@@ -51,7 +51,7 @@ UV_LOCK = "requirements/uv.txt"
 REPLACED = ("--overrides", "requirements/overrides.txt", "--excludes", "requirements/excludes.txt")
 COMPILED = (
     ("full.in", "requirements.txt", REPLACED),
-    ("dev.in", "requirements/dev.txt", ("-c", "requirements.txt")),
+    ("dev.in", "requirements/dev.txt", (*REPLACED, "-c", "requirements.txt")),
     ("light.in", "requirements/light.txt", ("-c", "requirements.txt", "-c", "requirements/dev.txt")),
     ("uv.in", UV_LOCK, ()),
 )
