@@ -10,8 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from config.settings import AudioFormatName, SpeechSettings
-from core_engine import MAX_SEED, SpeechRequest, SpeechResult
+from config.settings import AudioFormatName, SpeechSettings, WhisperName
+from core_engine import SpeechResult
+from planning import MAX_SEED, SpeechRequest
 
 
 def _lower(value: Any) -> Any:
@@ -84,6 +85,13 @@ class SpeechBody(BaseModel):
     )
 
     text: str = Field(min_length=1, description="what to say; at most `api.max_text_length` characters (10,000)")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="which of the engine's models speaks; /api/v1/config lists them (null: its default)",
+        examples=["turbo"],
+    )
     reference_audio_filename: str | None = Field(
         None,
         min_length=1,
@@ -101,18 +109,12 @@ class SpeechBody(BaseModel):
         None, ge=0, le=MAX_SEED, description="0 = random; the seed that was used comes back, and gives the same samples"
     )
     language: str | None = option("language")
-    num_candidates_per_chunk: int | None = Field(
-        None, ge=1, le=10, description="candidates of each chunk, made where a transcriber compares them"
-    )
+    num_candidates_per_chunk: int | None = option("num_candidates_per_chunk")
     max_attempts_per_candidate: int | None = option("max_attempts_per_candidate")
-    bypass_whisper_checking: bool | None = Field(None, description="true = one candidate, no validation")
-    whisper_model_name: Literal["tiny", "base", "small", "medium", "large"] | None = Field(
-        None, description="transcriber that compares the candidates"
-    )
-    use_faster_whisper: bool | None = Field(None, description="transcribe with faster-whisper")
-    use_longest_transcript_on_fail: bool | None = Field(
-        None, description="take the candidate with the longest transcript if none passes"
-    )
+    bypass_whisper_checking: bool | None = option("bypass_whisper_checking")
+    whisper_model_name: WhisperName | None = option("whisper_model_name")
+    use_faster_whisper: bool | None = option("use_faster_whisper")
+    use_longest_transcript_on_fail: bool | None = option("use_longest_transcript_on_fail")
     enable_batching: bool | None = option("enable_batching")
     smart_batch_short_sentences: bool | None = option("smart_batch_short_sentences")
     to_lowercase: bool | None = option("to_lowercase")
@@ -187,22 +189,23 @@ class SpeechBody(BaseModel):
             options["export_formats"] = tuple(dict.fromkeys(self.export_formats))
         return SpeechRequest(
             text=self.text,
+            model=self.model,
             voice=self.reference_audio_filename,
             seed=self.seed or 0,
             sound_words=self.sound_words_field or "",
             folder=self.project or self.folder or None,
-            wants_validation=self._wants_validation(),
+            wants_listening=self._wants_listening(),
             options=options,
         )
 
-    def _wants_validation(self) -> bool:
-        """True if any field is given that would have a transcriber listen."""
-        asked = (self.whisper_model_name, self.use_faster_whisper, self.use_longest_transcript_on_fail)
+    def _wants_listening(self) -> bool:
+        """True if any field is given that only a transcriber could heed."""
+        given = (self.whisper_model_name, self.use_faster_whisper, self.use_longest_transcript_on_fail)
         return (
-            any(value is not None for value in asked)
+            any(value is not None for value in given)
             or (self.num_candidates_per_chunk or 1) > 1
             or self.bypass_whisper_checking is False
-        ) and not self.bypass_whisper_checking
+        )
 
 
 class SuccessReply(BaseModel):
@@ -227,7 +230,9 @@ class ChunkReply(BaseModel):
     duration_seconds: float
     seed: int
     attempts: int
-    score: float | None = Field(None, description="how well a transcriber understood it; null where none is installed")
+    score: float | None = Field(
+        None, description="share of its words that was understood; null: nobody listened"
+    )
 
 
 class SpeechReply(SuccessReply):
@@ -236,6 +241,7 @@ class SpeechReply(SuccessReply):
     processing_time_seconds: float
     audio_duration_seconds: float
     engine: str = Field(examples=["embedded"])
+    model: str = Field(examples=["espeak-world"])
     voice: str
     chunks: list[ChunkReply]
     warnings: list[str] = Field(description="what was asked for and had no effect, or may not be as expected")
@@ -258,6 +264,7 @@ class SpeechReply(SuccessReply):
             processing_time_seconds=round(result.took_s, 4),
             audio_duration_seconds=round(result.duration_s, 4),
             engine=result.engine,
+            model=result.model,
             voice=result.voice,
             chunks=[
                 ChunkReply(
@@ -266,6 +273,7 @@ class SpeechReply(SuccessReply):
                     duration_seconds=round(chunk.duration_s, 4),
                     seed=chunk.seed,
                     attempts=chunk.attempts,
+                    score=chunk.score,
                 )
                 for chunk in result.chunks
             ],
@@ -297,6 +305,10 @@ class HealthReply(SuccessReply):
     model: str | None
     device: str | None
     models_loaded: dict[str, bool]
+    models: list[dict[str, Any]] = Field(description="the engine's models, and whether each is in memory now")
+    loading: dict[str, Any] | None = Field(
+        description="while starting: what is done, bytes, seconds left"
+    )
     version: str
     uptime_seconds: float
     metrics: dict[str, Any]

@@ -21,7 +21,7 @@ from config.version import VERSION
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from engines.host import EngineHost
+    from engines.host import EngineHost, EngineParts
 
 logger = logging.getLogger("server")
 
@@ -52,16 +52,18 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from monitoring.metrics import Metrics
     from monitoring.middleware import RequestContext
     from monitoring.recent_errors import RecentErrors
+    from planning import Planner
     from routes import documentation, errors, outputs, speech, system
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        host = engine or EngineHost(settings.engine)
-        voices, library = Voices(data_dir(settings)), Outputs(settings.storage, data_dir(settings))
+        host = engine or EngineHost(engine_parts(settings))
+        library = Outputs(settings.storage, data_dir(settings))
+        planner = Planner(settings.speech, settings.api, Voices(data_dir(settings)))
         app.state.host, app.state.outputs = host, library
-        app.state.core = CoreEngine(settings.speech, settings.api, host, voices, library, app.state.metrics)
+        app.state.core = CoreEngine(planner, settings.speech, host, library, app.state.metrics)
         await host.start()
         warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(library.remove_strays))
         try:
@@ -106,6 +108,16 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     return app
 
 
+def engine_parts(settings: Settings) -> EngineParts:
+    """What of the settings the engine process is started with; a relative folder starts at the project."""
+    from engines.host import EngineParts
+
+    chatterbox = settings.chatterbox
+    if chatterbox.weights is not None:
+        chatterbox = chatterbox.model_copy(update={"weights": PROJECT / chatterbox.weights})
+    return EngineParts(settings.engine, chatterbox, data_dir(settings) / "cache")
+
+
 def data_dir(settings: Settings) -> Path:
     """The folder that holds the libraries; a relative one starts at the project, wherever the server was started."""
     return (PROJECT / settings.storage.data_dir).resolve()
@@ -124,6 +136,9 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="TCP port")
     parser.add_argument("--engine", help="auto, chatterbox or embedded")
+    parser.add_argument("--model", help="auto, english, turbo, nano or multilingual: the variant of Chatterbox")
+    parser.add_argument("--weights", help="folder with Chatterbox's files", type=from_here)
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--data-dir", help="folder that holds voices/ and outputs/", type=from_here)
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
@@ -135,6 +150,9 @@ def settings_from(arguments: Sequence[str]) -> Settings:
             ("server", "host"): given.host,
             ("server", "port"): given.port,
             ("engine", "name"): given.engine,
+            ("chatterbox", "model"): given.model,
+            ("chatterbox", "weights"): given.weights,
+            ("chatterbox", "device"): given.device,
             ("storage", "data_dir"): given.data_dir,
         },
     )
@@ -172,7 +190,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal. The engine loads in its process while this one still imports the web framework."""
     from engines.host import EngineHost
 
-    engine = EngineHost(settings.engine)
+    engine = EngineHost(engine_parts(settings), reread=lambda: engine_parts(settings_from(sys.argv[1:])))
     await engine.start()
     try:
         app = await asyncio.to_thread(create_app, settings, engine)

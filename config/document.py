@@ -18,7 +18,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 YAML_HEAD = """\
 # Chatterbox TTS Extended Plus: every setting with its default. A line may be left out: the default holds.
 # The same settings can come from the environment, for example CHATTERBOX_SERVER__PORT=8080, which wins over this file.
-# Arguments (--host --port --engine --data-dir) win over both. A misspelt key or a value out of range stops the start.
+# Arguments (--host --port --engine --model --weights --device --data-dir) win over both.
+# A misspelt key or a value out of range stops the start.
 """
 
 MARKDOWN_HEAD = """\
@@ -32,7 +33,7 @@ Sources, each over the one before:
 1. `config.yaml` beside `main_api.py`, or the file that `--config` names;
 2. the environment: `CHATTERBOX_` + section + `__` + setting, for example `CHATTERBOX_SERVER__PORT=8080`; values are
    read as YAML, so `null`, `true` and `[wav, mp3]` mean what they mean in the file;
-3. arguments: `--host`, `--port`, `--engine`, `--data-dir`.
+3. arguments: `--host`, `--port`, `--engine`, `--model`, `--weights`, `--device`, `--data-dir`.
 
 A misspelt key, a key written twice, a wrong type or a value out of range stops the start with the key, the file and
 the line. Nothing is changed while the server runs.

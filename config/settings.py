@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 AudioFormatName = Literal["wav", "mp3", "flac"]
+WhisperName = Literal["tiny", "base", "small", "medium", "large"]
 
 
 class Section(BaseModel):
@@ -76,14 +77,55 @@ class EngineSettings(Section):
         gt=0,
         description="seconds from taking a place in line until all of a request must be spoken (504)",
     )
-    start_timeout_s: float = Field(600.0, gt=0, description="seconds that loading the engine may take")
+    start_timeout_s: float = Field(
+        600.0, gt=0, description="seconds that loading the engine may take, counted anew as long as a download goes on"
+    )
     heartbeat_timeout_s: float = Field(
         6.0, ge=2, description="seconds of silence after which the engine process counts as hung and is replaced"
     )
     cancel_grace_s: float = Field(
-        3.0, gt=0, description="seconds in which the engine must leave cancelled work before its process is replaced"
+        15.0, gt=0, description="seconds in which the engine must leave cancelled work before its process is replaced"
     )
     voice_cache_mb: int = Field(256, ge=1, description="megabytes of prepared voices kept in the engine's memory")
+
+
+class ChatterboxSettings(Section):
+    """Resemble AI's Chatterbox: which variant, its files, the device, and how exactly it computes."""
+
+    model: Literal["auto", "english", "turbo", "nano", "multilingual"] = Field(
+        "auto",
+        description="variant for requests that name none; auto = turbo on a GPU, nano on a CPU, else one that is here",
+    )
+    weights: Path | None = Field(
+        None,
+        description="folder with the files of a variant, or with a sub-folder for each; null = the Hugging Face cache",
+    )
+    offline: bool = Field(False, description="true = weights are never fetched from the Hugging Face hub")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto = a GPU if there is one; cpu, mps, cuda, cuda:1",
+    )
+    t3_precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
+        "auto", description="numbers of the model that makes speech tokens; fp32 = exactly the package's, auto = fp16"
+    )
+    s3gen_precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="numbers of the model that makes sound; auto = bf16 where the processor has them"
+    )
+    flow_steps: int = Field(
+        10, ge=1, le=50, description="steps of english and multilingual from tokens to sound; fewer: faster, rougher"
+    )
+    batch: int = Field(
+        0, ge=0, le=128, description="chunks that are spoken at once; 0 = 8 on a CPU, 32 on a GPU; memory grows with it"
+    )
+    threads: int = Field(0, ge=0, le=256, description="processor threads of the model; 0 = one for each core")
+    unload_after_s: float = Field(
+        900.0, ge=0, description="seconds without work after which a variant leaves memory, the default one stays"
+    )
+    memory_limit_mb: int = Field(
+        0, ge=0, description="megabytes of weights before the least recently used variant leaves; 0 = no limit"
+    )
+    voice_disk_mb: int = Field(512, ge=0, description="megabytes of prepared voices kept in the data folder")
 
 
 class SpeechSettings(Section):
@@ -99,7 +141,18 @@ class SpeechSettings(Section):
     min_p: float | None = Field(None, ge=0, le=1, description="null = the model's own")
     top_p: float | None = Field(None, ge=0, le=1, description="null = the model's own")
     repetition_penalty: float | None = Field(None, ge=1, le=2, description="null = the model's own")
-    max_attempts_per_candidate: int = Field(3, ge=1, le=10, description="tries for a chunk that comes out empty")
+    num_candidates_per_chunk: int = Field(
+        3, ge=1, le=10, description="candidates of each chunk, where a transcriber compares them"
+    )
+    max_attempts_per_candidate: int = Field(
+        3, ge=1, le=10, description="tries for a chunk that comes out empty, runs on, or is not understood"
+    )
+    bypass_whisper_checking: bool = Field(False, description="true = one candidate, nobody listens to it")
+    whisper_model_name: WhisperName = Field("medium", description="Whisper model that listens, if it can be had")
+    use_faster_whisper: bool = Field(True, description="false = listen with the offline recogniser instead of Whisper")
+    use_longest_transcript_on_fail: bool = Field(
+        True, description="if no candidate passes, take the one with the longest transcript; false = the best one"
+    )
     enable_batching: bool = Field(False, description="group sentences up to `chunk_characters`")
     smart_batch_short_sentences: bool = Field(True, description="speak a very short sentence with its neighbour")
     to_lowercase: bool = Field(True, description="speak the text in lower case")
@@ -137,5 +190,6 @@ class Settings(Section):
     storage: StorageSettings = StorageSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
+    chatterbox: ChatterboxSettings = ChatterboxSettings()
     speech: SpeechSettings = SpeechSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from utils.audio.waveform import Waveform
+
+CHARACTERS_A_SECOND = 15  # of English, spoken at an ordinary pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class VoicePrompt:
     """Whose voice to speak with: a recording, or one of the engine's own voices when there is no recording.
 
     `name` is what a person calls it. `path` is the recording on this machine and `content_hash` the SHA-256 of its
-    bytes in hex; both are None for a voice of the engine's own, which `name` then picks from `EngineInfo.voices`.
+    bytes in hex; both are None for a voice of the model's own, which `name` then picks from `ModelInfo.voices`.
     """
 
     name: str
@@ -41,10 +43,26 @@ class VoicePrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationWish:
+    """How a chunk's candidates are to be listened to: `candidates` are compared, in at most `attempts` rounds.
+
+    If none is understood well enough, the one with the longest transcript is taken, or else the best one.
+    """
+
+    candidates: int
+    attempts: int
+    whisper_model: str
+    use_whisper: bool
+    longest_on_fail: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRequest:
     """One chunk of text, and all that decides how it sounds. Equal requests get equal samples.
 
-    A chunk that the engine fails to speak is tried `max_attempts` times in all, each time with another seed.
+    A chunk that the engine fails to speak is tried `max_attempts` times in all, each time with another seed; on the
+    last one the engine keeps what is doubtful and says so in a Remark. `early` asks for the first samples before the
+    last ones are made, which costs more work in all.
     """
 
     text: str
@@ -52,17 +70,59 @@ class ChunkRequest:
     voice: VoicePrompt
     sampling: Sampling
     seed: int
+    model: str = ""  # one of `EngineInfo.models` by name
     watermark: bool = False
+    early: bool = False
     max_attempts: int = 1
+    is_last_attempt: bool = False
+    validation: ValidationWish | None = None
     request_id: str = "-"  # for the log only
+
+    @property
+    def weight(self) -> int:
+        """How much work it is, in characters of text."""
+        return len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRequest:
+    """A stretch of a recording, at most some minutes, to be said again with another voice."""
+
+    audio: Waveform
+    voice: VoicePrompt
+    seed: int
+    model: str = ""
+    watermark: bool = False
+    request_id: str = "-"
+
+    @property
+    def weight(self) -> int:
+        """How much work it is, in characters of text of the same duration."""
+        return round(self.audio.duration_s * CHARACTERS_A_SECOND)
+
+
+Work = ChunkRequest | WindowRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person should know of a chunk that was spoken all the same."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """How a chunk came to be spoken: the seed that did it, and at which attempt."""
+    """How a chunk came to be: the seed that did it, at which attempt, and how well a transcriber understood it.
+
+    `score` is 1 if every word was understood, None if nobody listened; `validation_s` is what listening cost.
+    """
 
     seed: int
     attempts: int
+    score: float | None = None
+    validation_s: float = 0.0
+    remarks: tuple[str, ...] = ()
 
 
 def derived_seed(seed: int, *salts: int) -> int:
@@ -72,32 +132,66 @@ def derived_seed(seed: int, *salts: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What an engine can do, as `/health` and the checks of a request need it.
+class ModelInfo:
+    """What a model can do, as `/health` and the checks of a request need it.
 
     `voices` are its own voices, the default first. `languages` are the codes that a request may name. `takes` names
     the members of `Sampling` that it heeds; the others change nothing, and the reply says so. `streams` is true if
-    the first samples of a chunk leave before its last are made. `concurrency` is how many chunks it works on at once.
+    the first samples of a chunk can leave before its last are made. `chunk_characters` is the longest chunk that it
+    speaks well. `needs_listening` is true if its speech may leave out or repeat words.
     """
 
     name: str
-    model: str
-    device: str
     sample_rate: int
     voices: tuple[str, ...]
     languages: tuple[str, ...]
     takes: frozenset[str]
-    concurrency: int
     streams: bool
     clones_voices: bool
+    converts: bool
     watermarks: bool
+    chunk_characters: int
+    needs_listening: bool
 
     def language_of(self, tag: str) -> str | None:
-        """The engine's language for a tag: `de-DE` and `EN_us` are `de` and `en` where it knows no nearer one."""
+        """The model's language for a tag: `de-DE` and `EN_us` are `de` and `en` where it knows no nearer one."""
         wanted = tag.strip().lower().replace("_", "-")
         while wanted and wanted not in self.languages:
             wanted = wanted.rpartition("-")[0]
         return wanted or None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine and its models, the default first. `concurrency` is how many pieces of work it is at at once.
+
+    `transcriber` names what can listen to its speech; None if nothing can, and `transcriber_problem` says why.
+    """
+
+    name: str
+    device: str
+    models: tuple[ModelInfo, ...]
+    concurrency: int
+    transcriber: str | None = None
+    transcriber_problem: str = "no transcriber is installed"
+
+    def model_named(self, name: str | None) -> ModelInfo | None:
+        """The default for None; None for a name that it does not have."""
+        return next((model for model in self.models if name is None or model.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far loading is: what is being done, and bytes where they are counted. `eta_s` is None until it is known."""
+
+    doing: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    eta_s: float | None = None
+
+    @property
+    def tenths(self) -> int:
+        return 10 * self.bytes_done // self.bytes_total if self.bytes_total else 0
 
 
 class Conditionals(Protocol):
@@ -131,23 +225,38 @@ class Cancellation:
 
 
 class SpeechEngine(Protocol):
-    """A model with a voice. It lives in the child process and is called from `info.concurrency` threads.
+    """Models with a voice. It lives in the child process and is called from `info.concurrency` threads.
 
-    An engine whose model must be used from one thread keeps that thread to itself and lets the callers wait for it:
+    An engine whose models must be used from one thread keeps that thread to itself and lets the callers wait for it:
     this is how chunks of many requests come to share a batch.
     """
 
-    def load(self) -> EngineInfo:
-        """Make the engine ready to speak. Raises ModelUnavailable with a sentence on what is missing."""
+    def load(self, on_progress: Callable[[LoadProgress], None]) -> EngineInfo:
+        """Make the default model ready to speak. Raises ModelUnavailable with a sentence on what is missing."""
 
-    def prepare(self, recording: BinaryIO, cancellation: Cancellation) -> Conditionals:
-        """Listen to a recording once, so that chunks can be spoken with its voice. Raises InvalidAudio, Cancelled."""
+    def loaded(self) -> Sequence[str]:
+        """The models that are in memory now, by name."""
+
+    def prepare(self, model: str, voice: VoicePrompt, recording: BinaryIO, cancellation: Cancellation) -> Conditionals:
+        """Listen to a recording once, so that `model` can speak with its voice.
+
+        Raises InvalidAudio, ModelUnavailable, Cancelled.
+        """
 
     def speak(
         self, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
-    ) -> Iterator[Waveform]:
-        """Yield the chunk's audio in pieces as they are ready, all at `info.sample_rate`.
+    ) -> Iterator[Waveform | Remark]:
+        """Begin to speak, and return the chunk's audio in pieces as they are ready, at the model's sample rate.
 
-        `conditionals` is what `prepare` made of the chunk's voice, None for one of the engine's own. Raises
-        GenerationFailed if the chunk cannot be spoken whole, Cancelled soon after the cancellation is set.
+        `conditionals` is what `prepare` made of the chunk's voice, None for one of the model's own. The iterator
+        raises GenerationFailed if the chunk cannot be spoken whole, ModelUnavailable if its model cannot be loaded,
+        Cancelled soon after the cancellation is set.
+        """
+
+    def convert(
+        self, window: WindowRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> Iterator[Waveform]:
+        """Say a stretch of a recording with another voice: as `speak`, and as long as the recording.
+
+        The pieces add up to the window's duration within 40 ms.
         """

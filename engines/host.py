@@ -13,16 +13,17 @@ import math
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from config.settings import EngineSettings
-from engines.base import ChunkOutcome, ChunkRequest, EngineInfo
+from config.loader import ConfigurationError
+from config.settings import ChatterboxSettings, EngineSettings
+from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, LoadProgress, Work
 from engines.line import Line
-from engines.wire import Head, chunk_to_head, info_from_head, pack, read_frame
+from engines.wire import Head, Payload, info_from_head, outcome_from_head, pack, read_frame, work_to_frame
 from resilience.errors import GenerationFailed, GenerationTimeout, InvalidAudio, ModelUnavailable, SpeechError
 from utils.audio.waveform import Waveform
 
@@ -41,6 +42,29 @@ RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer wait
 Spoken = Waveform | ChunkOutcome
 Event = Spoken | SpeechError
 State = Literal["starting", "ready", "restarting", "failed", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """The settings that the engine process is started with. `cache_dir` is where it may keep what it can make anew."""
+
+    engine: EngineSettings
+    chatterbox: ChatterboxSettings
+    cache_dir: Path | None = None
+
+    def to_head(self) -> Head:
+        chatterbox = self.chatterbox.model_dump(mode="json")
+        voices = str(self.cache_dir / "voices") if self.cache_dir else None
+        return {
+            "type": "start",
+            "wish": {
+                "name": self.engine.name,
+                "fallback": self.engine.fallback,
+                "chatterbox": {**chatterbox, "voice_folder": voices, "hub_timeout_s": self.engine.hub_timeout_s},
+            },
+            "voice_cache_bytes": self.engine.voice_cache_mb * 1_000_000,
+            "log_level": logging.getLogger().getEffectiveLevel(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +88,11 @@ class _Request:
 
 @dataclass(slots=True)
 class _Job:
-    """A chunk that the child process works on."""
+    """A piece of work that the child process is at."""
 
     place: int
     index: int
-    characters: int
+    weight: int
     started_at: float
     cancelled_at: float | None = None
 
@@ -77,14 +101,15 @@ class _Job:
 class _Worker:
     process: asyncio.subprocess.Process
     heard_at: float
+    moved_at: float  # when its loading was last seen to go on
     jobs: dict[int, _Job] = field(default_factory=dict)
     info: EngineInfo | None = None
     verdict: SpeechError | None = None  # why it was killed, if it was us
     has_said_why: bool = False  # that it cannot be loaded, and what is missing
 
-    def send(self, head: Head) -> None:
+    def send(self, head: Head, payload: Payload = b"") -> None:
         if self.process.stdin is not None and not self.process.stdin.is_closing():
-            self.process.stdin.write(pack(head))
+            self.process.stdin.write(pack(head, payload))
 
     def forgive(self, now: float) -> None:
         """Begin to wait anew, for the heartbeat and for the leaving of cancelled work."""
@@ -105,11 +130,17 @@ class _Worker:
 
 
 class EngineHost:
-    """Speaks chunks through the engine process, in a bounded and fair line."""
+    """Has work done by the engine process, in a bounded and fair line.
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
-        self._line = Line(settings.max_waiting)
+    `reread` gives the settings anew before each start of the process: what a person mends in them while the engine
+    cannot be had is seen without a restart of the server.
+    """
+
+    def __init__(self, parts: EngineParts, reread: Callable[[], EngineParts] | None = None) -> None:
+        self._settings = parts.engine
+        self._parts = parts
+        self._reread = reread
+        self._line = Line(self._settings.max_waiting)
         self._requests: dict[int, _Request] = {}
         self._places = itertools.count(1)
         self._job_ids = itertools.count(1)
@@ -120,6 +151,8 @@ class EngineHost:
         self.state: State = "starting"
         self.problem: str | None = None
         self.info: EngineInfo | None = None
+        self.progress: LoadProgress | None = None
+        self.loaded: list[str] = []
         self.notices: list[str] = []
         self.restarts = 0
         self._failed_starts = 0
@@ -144,7 +177,8 @@ class EngineHost:
     @property
     def trouble(self) -> str:
         """Why it cannot speak now, as a sentence for a person."""
-        return self.problem or f"the speech engine is {self.state}"
+        doing = f" ({self.progress.doing})" if self.progress else ""
+        return self.problem or f"the speech engine is {self.state}{doing}"
 
     @property
     def requests_in_line(self) -> int:
@@ -179,17 +213,17 @@ class EngineHost:
         finally:
             self._line.leave(place.number)
 
-    async def stream_speech(self, place: Place, chunks: Sequence[ChunkRequest]) -> AsyncGenerator[tuple[int, Spoken]]:
-        """Yield (index of the chunk, piece of its audio) in the order of the text, as the pieces are ready.
+    async def stream_work(self, place: Place, work: Sequence[Work]) -> AsyncGenerator[tuple[int, Spoken]]:
+        """Yield (index of the piece of work, part of its audio) in the order given, as the parts are ready.
 
-        The last thing yielded for each chunk is its ChunkOutcome. Leaving the iterator early (close it:
+        The last thing yielded for each is its ChunkOutcome. Leaving the iterator early (close it:
         `contextlib.aclosing`) stops the work that was begun. Raises GenerationTimeout, ModelUnavailable if the engine
         was lost meanwhile, GenerationFailed and InvalidAudio as the engine does.
         """
         if self.state in ("failed", "closed"):
             raise ModelUnavailable(self.trouble, retry_after_s=RETRY_AFTER_FAILURE_S)
-        request = self._requests[place.number] = _Request([asyncio.Queue() for _ in chunks])
-        self._line.put(place.number, chunks)
+        request = self._requests[place.number] = _Request([asyncio.Queue() for _ in work])
+        self._line.put(place.number, work)
         self._pump()
         try:
             for index, queue in enumerate(request.chunk_queues):
@@ -198,7 +232,8 @@ class EngineHost:
                     event = await _next_event(queue, place.deadline)
                     yield index, event
         except GenerationFailed as error:
-            error.detail = {"index": index, "text": chunks[index].text}
+            failed = work[index]
+            error.detail = {"index": index, **({"text": failed.text} if isinstance(failed, ChunkRequest) else {})}
             raise
         finally:
             self._withdraw(place.number)
@@ -213,20 +248,21 @@ class EngineHost:
                     self._worker.send({"type": "cancel", "job": job_id})
 
     def _pump(self) -> None:
-        """Give the engine as many chunks as it works on at once."""
+        """Give the engine as many pieces of work as it is at at once."""
         worker = self._worker
         if worker is None or worker.info is None:
             return
         while len(worker.jobs) < worker.info.concurrency and (turn := self._line.next()):
-            place, index, chunk = turn
+            place, index, work = turn
             job_id = next(self._job_ids)
             now = asyncio.get_running_loop().time()
-            worker.jobs[job_id] = _Job(place, index, len(chunk.text), now)
-            worker.send({"type": "speak", "job": job_id, "chunk": chunk_to_head(chunk)})
+            worker.jobs[job_id] = _Job(place, index, work.weight, now)
+            head, payload = work_to_frame(work)
+            worker.send({**head, "job": job_id}, payload)
 
     def _retry_after_s(self) -> int:
         concurrency = self.info.concurrency if self.info else 1
-        estimate = self._line.waiting_characters * self._seconds_per_character / concurrency
+        estimate = self._line.waiting_weight * self._seconds_per_character / concurrency
         return min(max(math.ceil(estimate), RETRY_AFTER_RANGE_S[0]), RETRY_AFTER_RANGE_S[1])
 
     # The child process and its messages
@@ -254,15 +290,9 @@ class EngineHost:
             cwd=PROJECT,
         )
         assert process.stdout is not None
-        worker = self._worker = _Worker(process, heard_at=asyncio.get_running_loop().time())
-        worker.send(
-            {
-                "type": "start",
-                "wish": {name: getattr(self._settings, name) for name in ("name", "fallback", "hub_timeout_s")},
-                "voice_cache_bytes": self._settings.voice_cache_mb * 1_000_000,
-                "log_level": logging.getLogger().getEffectiveLevel(),
-            }
-        )
+        now = asyncio.get_running_loop().time()
+        worker = self._worker = _Worker(process, heard_at=now, moved_at=now)
+        worker.send((await self._parts_for_start()).to_head())
         logger.info("engine starting pid=%d", process.pid)
         watch = asyncio.create_task(self._watch(worker), name="engine-watch")
         try:
@@ -276,10 +306,19 @@ class EngineHost:
             self._lose(worker)
         return worker.info is not None
 
+    async def _parts_for_start(self) -> EngineParts:
+        """The settings as they stand now, if they can be read; else the last ones that could."""
+        if self._reread and self.restarts:
+            try:
+                self._parts = await asyncio.to_thread(self._reread)
+            except ConfigurationError as error:
+                logger.warning("settings not read anew reason=%s", error)
+        return self._parts
+
     async def _watch(self, worker: _Worker) -> None:
         """Kill a child that no longer answers, or that does not leave work nobody waits for."""
         loop = asyncio.get_running_loop()
-        started_at = now = loop.time()
+        now = loop.time()
         while True:
             asleep_at = now
             await asyncio.sleep(WATCH_INTERVAL_S)
@@ -287,7 +326,7 @@ class EngineHost:
             if now - asleep_at > LONG_SLEEP_S:  # this process was stopped itself; the child had no chance to be heard
                 worker.forgive(now)
             if worker.info is None:
-                if now - started_at > self._settings.start_timeout_s:
+                if now - worker.moved_at > self._settings.start_timeout_s:
                     worker.kill(
                         ModelUnavailable("the speech engine did not start in time", retry_after_s=RETRY_AFTER_FAILURE_S)
                     )
@@ -304,20 +343,24 @@ class EngineHost:
         match head["type"]:
             case "ready":
                 worker.info = self.info = info_from_head(head["info"])
-                self.notices = head["notices"]
+                self.notices, self.loaded, self.progress = head["notices"], head["loaded"], None
                 self._failed_starts = 0
                 self._set_state("ready")
-                logger.info(
-                    "engine ready name=%s model=%s device=%s", self.info.name, self.info.model, self.info.device
-                )
+                model = self.info.models[0].name
+                logger.info("engine ready name=%s model=%s device=%s", self.info.name, model, self.info.device)
                 self._pump()
+            case "beat":
+                self.loaded = head["loaded"]
+            case "progress":
+                worker.moved_at = worker.heard_at
+                self._tell_progress(LoadProgress(**head["progress"]))
             case "unavailable":
                 worker.has_said_why = True
                 self._refuse_all(head["message"])
             case "piece":
                 self._deliver(worker, head["job"], Waveform.of_bytes(payload, head["sample_rate"]))
             case "done":
-                self._deliver(worker, head["job"], ChunkOutcome(**head["outcome"]))
+                self._deliver(worker, head["job"], outcome_from_head(head["outcome"]))
                 self._finish(worker, head["job"])
             case "failed":
                 self._deliver(worker, head["job"], _error_of(head["code"], head["message"]))
@@ -327,6 +370,13 @@ class EngineHost:
             case "log":
                 logging.getLogger(head["logger"]).log(head["level"], "%s", head["message"])
 
+    def _tell_progress(self, progress: LoadProgress) -> None:
+        """Keep it for `/health`. The log gets a line for each thing that is done, and for each tenth of its bytes."""
+        before, self.progress = self.progress, progress
+        if before is None or (before.doing, before.tenths) != (progress.doing, progress.tenths):
+            done, total = progress.bytes_done // 1_000_000, progress.bytes_total // 1_000_000
+            logger.info("engine loading doing=%r mb=%d of=%d eta_s=%s", progress.doing, done, total, progress.eta_s)
+
     def _deliver(self, worker: _Worker, job_id: int, event: Event) -> None:
         job = worker.jobs[job_id]
         if request := self._requests.get(job.place):
@@ -334,14 +384,14 @@ class EngineHost:
 
     def _finish(self, worker: _Worker, job_id: int) -> None:
         job = worker.jobs.pop(job_id)
-        if job.cancelled_at is None and job.characters:
+        if job.cancelled_at is None and job.weight:
             took_s = asyncio.get_running_loop().time() - job.started_at
-            self._seconds_per_character += 0.2 * (took_s / job.characters - self._seconds_per_character)
+            self._seconds_per_character += 0.2 * (took_s / job.weight - self._seconds_per_character)
         self._pump()
 
     def _lose(self, worker: _Worker) -> None:
-        """The child is gone: its chunks fail, what waits in line waits on."""
-        self._worker = None
+        """The child is gone: its work fails, what waits in line waits on."""
+        self._worker, self.progress, self.loaded = None, None, []
         if self.state == "ready":
             self._set_state("restarting")
             logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))
@@ -376,5 +426,7 @@ async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Spoken:
 
 
 def _error_of(code: str, message: str) -> SpeechError:
-    kinds: dict[str, type[SpeechError]] = {kind.code: kind for kind in (GenerationFailed, InvalidAudio)}
+    kinds: dict[str, type[SpeechError]] = {
+        kind.code: kind for kind in (GenerationFailed, InvalidAudio, ModelUnavailable)
+    }
     return kinds.get(code, GenerationFailed)(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from engines.base import ChunkRequest
+from engines.base import Work
 from resilience.errors import ServiceOverloaded
 
 
@@ -18,7 +18,7 @@ class Line:
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests
-        self._waiting: dict[int, deque[tuple[int, ChunkRequest]]] = {}
+        self._waiting: dict[int, deque[tuple[int, Work]]] = {}
         self._members: set[int] = set()
 
     def __len__(self) -> int:
@@ -26,8 +26,8 @@ class Line:
         return len(self._members)
 
     @property
-    def waiting_characters(self) -> int:
-        return sum(len(chunk.text) for chunks in self._waiting.values() for _, chunk in chunks)
+    def waiting_weight(self) -> int:
+        return sum(work.weight for queue in self._waiting.values() for _, work in queue)
 
     def enter(self, request_id: int, retry_after_s: int) -> None:
         """Take a place. Raises ServiceOverloaded, naming `retry_after_s`, if the line is full."""
@@ -38,7 +38,7 @@ class Line:
             )
         self._members.add(request_id)
 
-    def put(self, request_id: int, chunks: Sequence[ChunkRequest]) -> None:
+    def put(self, request_id: int, chunks: Sequence[Work]) -> None:
         """Chunks to be spoken for a request that has a place."""
         self._waiting[request_id] = deque(enumerate(chunks))
 
@@ -51,7 +51,7 @@ class Line:
         self.withdraw(request_id)
         self._members.discard(request_id)
 
-    def next(self) -> tuple[int, int, ChunkRequest] | None:
+    def next(self) -> tuple[int, int, Work] | None:
         """The next chunk to speak as (request, index of the chunk, chunk), or None if nothing waits."""
         for request_id, chunks in self._waiting.items():
             index, chunk = chunks.popleft()

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from engines.base import SpeechEngine
 from engines.chatterbox import weights
+from engines.chatterbox.options import ChatterboxOptions
 from resilience.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
+
 NOT_YET = "its weights are within reach, but this version of the server cannot load them yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The settings that decide which engine speaks. Plain, so that the engine process starts without pydantic."""
+
+    name: str
+    fallback: str
+    chatterbox: ChatterboxOptions = field(default_factory=ChatterboxOptions)
+
+    @classmethod
+    def from_head(cls, head: Mapping[str, Any]) -> Wish:
+        return cls(head["name"], head["fallback"], ChatterboxOptions(**head["chatterbox"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +39,6 @@ class Choice:
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """The members of EngineSettings that decide. Plain, so that the engine process starts without pydantic."""
-
-    name: str
-    fallback: str
-    hub_timeout_s: float
-
-
 def choose(wish: Wish) -> Choice:
     """The engine that the settings name; for `auto` Chatterbox if it can be had, else the fallback, said aloud.
 
@@ -39,7 +46,9 @@ def choose(wish: Wish) -> Choice:
     """
     if wish.name == "embedded":
         return Choice(_embedded)
-    problem = weights.why_unavailable(wish.hub_timeout_s) or NOT_YET
+    problem = weights.why_unavailable(wish.chatterbox.hub_timeout_s) or NOT_YET
+    if problem is None:
+        return Choice(lambda: _chatterbox(wish.chatterbox))
     if wish.name == "chatterbox" or wish.fallback == "none":
         raise ModelUnavailable(f"Chatterbox cannot speak here: {problem}", retry_after_s=10)
     notice = f"the embedded engine speaks in place of Chatterbox: {problem}"
@@ -51,3 +60,9 @@ def _embedded() -> SpeechEngine:
     from engines.embedded.engine import EmbeddedEngine
 
     return EmbeddedEngine()
+
+
+def _chatterbox(wish: ChatterboxOptions) -> SpeechEngine:
+    from engines.chatterbox.engine import ChatterboxEngine
+
+    return ChatterboxEngine(wish)

@@ -12,13 +12,25 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-from engines.base import ChunkRequest, EngineInfo, Sampling, VoicePrompt
+from engines.base import (
+    ChunkOutcome,
+    ChunkRequest,
+    EngineInfo,
+    ModelInfo,
+    Sampling,
+    ValidationWish,
+    VoicePrompt,
+    WindowRequest,
+    Work,
+)
+from utils.audio.waveform import Waveform
 
 LENGTHS = struct.Struct("<II")
 Head = dict[str, Any]
+Payload = bytes | memoryview
 
 
-def pack(head: Head, payload: bytes | memoryview = b"") -> bytes:
+def pack(head: Head, payload: Payload = b"") -> bytes:
     text = json.dumps(head).encode("ascii")
     return b"".join((LENGTHS.pack(len(text), len(payload)), text, payload))
 
@@ -42,24 +54,57 @@ def read_frame_blocking(stream: BinaryIO) -> tuple[Head, bytes] | None:
     return json.loads(stream.read(head_size)), stream.read(payload_size)
 
 
-def chunk_to_head(chunk: ChunkRequest) -> Head:
-    return dataclasses.asdict(chunk)
+def samples_of(waveform: Waveform) -> Payload:
+    import numpy as np
+
+    return np.ascontiguousarray(waveform.samples, dtype="<f4").data.cast("B")
 
 
-def chunk_from_head(head: Head) -> ChunkRequest:
-    return ChunkRequest(**{**head, "voice": VoicePrompt(**head["voice"]), "sampling": Sampling(**head["sampling"])})
+def work_to_frame(work: Work) -> tuple[Head, Payload]:
+    """Head and payload of a piece of work, without what names the job."""
+    if isinstance(work, ChunkRequest):
+        return {"type": "speak", "chunk": dataclasses.asdict(work)}, b""
+    plain = {field.name: getattr(work, field.name) for field in dataclasses.fields(work) if field.name != "audio"}
+    plain["voice"] = dataclasses.asdict(work.voice)
+    return {"type": "convert", "window": plain, "sample_rate": work.audio.sample_rate}, samples_of(work.audio)
+
+
+def work_from_frame(head: Head, payload: bytes) -> Work:
+    if head["type"] == "speak":
+        chunk = head["chunk"]
+        wish = chunk["validation"]
+        return ChunkRequest(
+            **{
+                **chunk,
+                "voice": VoicePrompt(**chunk["voice"]),
+                "sampling": Sampling(**chunk["sampling"]),
+                "validation": wish and ValidationWish(**wish),
+            }
+        )
+    window = head["window"]
+    audio = Waveform.of_bytes(payload, head["sample_rate"])
+    return WindowRequest(**{**window, "voice": VoicePrompt(**window["voice"]), "audio": audio})
+
+
+def outcome_from_head(head: Head) -> ChunkOutcome:
+    return ChunkOutcome(**{**head, "remarks": tuple(head["remarks"])})
 
 
 def info_to_head(info: EngineInfo) -> Head:
-    return {**dataclasses.asdict(info), "takes": sorted(info.takes)}
+    models = [{**dataclasses.asdict(model), "takes": sorted(model.takes)} for model in info.models]
+    return {**dataclasses.asdict(info), "models": models}
 
 
 def info_from_head(head: Head) -> EngineInfo:
-    return EngineInfo(
-        **{
-            **head,
-            "voices": tuple(head["voices"]),
-            "languages": tuple(head["languages"]),
-            "takes": frozenset(head["takes"]),
-        }
+    models = tuple(
+        ModelInfo(
+            **{
+                **model,
+                "voices": tuple(model["voices"]),
+                "languages": tuple(model["languages"]),
+                "takes": frozenset(model["takes"]),
+            }
+        )
+        for model in head["models"]
     )
+    return EngineInfo(**{**head, "models": models})

@@ -1,4 +1,4 @@
-"""The child process: owns the model, takes chunks from the pipe, sends waveforms back as they are ready.
+"""The child process: owns the models, takes work from the pipe, sends waveforms back as they are ready.
 
 It ends when the server does: the end of its input, or a new parent, is the sign.
 """
@@ -14,13 +14,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
 
 from engines import registry
 from engines.base import (
@@ -30,13 +29,18 @@ from engines.base import (
     ChunkRequest,
     Conditionals,
     EngineInfo,
+    LoadProgress,
+    Remark,
     SpeechEngine,
     VoicePrompt,
+    WindowRequest,
+    Work,
     derived_seed,
 )
 from engines.conditionals import ConditionalsCache
-from engines.wire import Head, chunk_from_head, info_to_head, pack, read_frame_blocking
+from engines.wire import Head, Payload, info_to_head, pack, read_frame_blocking, samples_of, work_from_frame
 from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable, SpeechError
+from utils.audio.waveform import Waveform
 
 logger = logging.getLogger("engines.worker")
 
@@ -51,15 +55,18 @@ class Pipe:
         self._stream = stream
         self._lock = threading.Lock()
 
-    def send(self, head: Head, payload: bytes | memoryview = b"") -> None:
+    def send(self, head: Head, payload: Payload = b"") -> None:
         frame = memoryview(pack(head, payload))
         with self._lock:
             while frame:
                 frame = frame[self._stream.write(frame) :]
 
+    def send_piece(self, job: int, waveform: Waveform) -> None:
+        self.send({"type": "piece", "job": job, "sample_rate": waveform.sample_rate}, samples_of(waveform))
+
 
 class Worker:
-    """Speaks chunks in as many threads as the engine takes at once."""
+    """Does pieces of work in as many threads as the engine takes at once."""
 
     def __init__(self, engine: SpeechEngine, info: EngineInfo, cache: ConditionalsCache, pipe: Pipe) -> None:
         self._engine = engine
@@ -68,30 +75,33 @@ class Worker:
         self._threads = ThreadPoolExecutor(info.concurrency, thread_name_prefix="speak")
         self._cancellations: dict[int, Cancellation] = {}
 
-    def take(self, head: Head) -> None:
-        match head["type"]:
-            case "speak":
-                cancellation = self._cancellations[head["job"]] = Cancellation()
-                self._threads.submit(self._speak, head["job"], chunk_from_head(head["chunk"]), cancellation)
-            case "cancel":
-                if known := self._cancellations.get(head["job"]):
-                    known.cancel()
+    def take(self, head: Head, payload: bytes) -> None:
+        job = head["job"]
+        if head["type"] == "cancel":
+            if known := self._cancellations.get(job):
+                known.cancel()
+        else:
+            cancellation = self._cancellations[job] = Cancellation()
+            self._threads.submit(self._do, job, work_from_frame(head, payload), cancellation)
 
-    def _speak(self, job: int, chunk: ChunkRequest, cancellation: Cancellation) -> None:
+    def _do(self, job: int, work: Work, cancellation: Cancellation) -> None:
         try:
             cancellation.check()
-            conditionals = self._conditionals(chunk.voice, cancellation)
-            spoken = self._attempt(job, chunk, conditionals, cancellation)
-            outcome: Head = {"type": "done", "outcome": asdict(spoken)}
+            conditionals = self._conditionals(work.model, work.voice, cancellation)
+            if isinstance(work, ChunkRequest):
+                outcome = self._attempt(job, work, conditionals, cancellation)
+            else:
+                outcome = self._convert(job, work, conditionals, cancellation)
+            answer: Head = {"type": "done", "outcome": asdict(outcome)}
         except Cancelled:
-            outcome = {"type": "cancelled"}
+            answer = {"type": "cancelled"}
         except SpeechError as error:
-            outcome = {"type": "failed", "code": error.code, "message": error.message}
-        except Exception:  # the outermost frame of the work: one broken chunk must not take the process along
-            logger.exception("chunk failed request=%s characters=%d", chunk.request_id, len(chunk.text))
-            outcome = {"type": "failed", "code": GenerationFailed.code, "message": "the engine failed on this text"}
+            answer = {"type": "failed", "code": error.code, "message": error.message}
+        except Exception:  # the outermost frame of the work: one broken piece must not take the process along
+            logger.exception("work failed request=%s kind=%s weight=%d", work.request_id, type(work), work.weight)
+            answer = {"type": "failed", "code": GenerationFailed.code, "message": "the engine failed on this text"}
         self._cancellations.pop(job, None)
-        self._pipe.send({**outcome, "job": job})
+        self._pipe.send({**answer, "job": job})
 
     def _attempt(
         self, job: int, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
@@ -99,36 +109,50 @@ class Worker:
         """Speak the chunk, again with another seed if that fails before anything of it has been sent."""
         for attempt in itertools.count(1):
             seed = chunk.seed if attempt == 1 else derived_seed(chunk.seed, attempt)
+            is_last = attempt >= chunk.max_attempts
             sent = False
+            remarks: list[str] = []
             try:
-                for waveform in self._engine.speak(replace(chunk, seed=seed), conditionals, cancellation):
+                spoken = self._engine.speak(
+                    replace(chunk, seed=seed, is_last_attempt=is_last), conditionals, cancellation
+                )
+                for piece in spoken:
                     cancellation.check()
-                    samples = np.ascontiguousarray(waveform.samples, dtype="<f4")
-                    head = {"type": "piece", "job": job, "sample_rate": waveform.sample_rate}
-                    self._pipe.send(head, samples.data.cast("B"))
-                    sent = True
-                return ChunkOutcome(seed, attempt)
+                    if isinstance(piece, Remark):
+                        remarks.append(piece.text)
+                    else:
+                        self._pipe.send_piece(job, piece)
+                        sent = True
+                return ChunkOutcome(seed, attempt, remarks=tuple(remarks))
             except GenerationFailed:
-                if sent or attempt >= chunk.max_attempts:
+                if sent or is_last:
                     raise
         raise AssertionError("unreachable")
 
-    def _conditionals(self, voice: VoicePrompt, cancellation: Cancellation) -> Conditionals | None:
+    def _convert(
+        self, job: int, window: WindowRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> ChunkOutcome:
+        for piece in self._engine.convert(window, conditionals, cancellation):
+            cancellation.check()
+            self._pipe.send_piece(job, piece)
+        return ChunkOutcome(window.seed, 1)
+
+    def _conditionals(self, model: str, voice: VoicePrompt, cancellation: Cancellation) -> Conditionals | None:
         if voice.path is None or voice.content_hash is None:
             return None
-        prepare = partial(self._prepare, voice.name, Path(voice.path), voice.content_hash, cancellation)
-        return self._cache.get(voice.content_hash, prepare, cancellation)
+        prepare = partial(self._prepare, model, voice, Path(voice.path), cancellation)
+        return self._cache.get(f"{model}:{voice.content_hash}", prepare, cancellation)
 
-    def _prepare(self, name: str, path: Path, content_hash: str, cancellation: Cancellation) -> Conditionals:
+    def _prepare(self, model: str, voice: VoicePrompt, path: Path, cancellation: Cancellation) -> Conditionals:
         """Prepared voices are kept by content, so the bytes listened to must be the ones that the server saw."""
         try:
             with path.open("rb") as recording:
-                if hashlib.file_digest(recording, "sha256").hexdigest() != content_hash:
-                    raise InvalidAudio(f"the voice {name} was changed while it was being read")
+                if hashlib.file_digest(recording, "sha256").hexdigest() != voice.content_hash:
+                    raise InvalidAudio(f"the voice {voice.name} was changed while it was being read")
                 recording.seek(0)
-                return self._engine.prepare(recording, cancellation)
+                return self._engine.prepare(model, voice, recording, cancellation)
         except OSError as error:
-            raise InvalidAudio(f"the voice {name} cannot be read any more") from error
+            raise InvalidAudio(f"the voice {voice.name} cannot be read any more") from error
 
 
 def main() -> None:
@@ -144,29 +168,45 @@ def main() -> None:
     start = read_frame_blocking(incoming)
     if start is None:
         return
-    threading.Thread(target=_beat, args=(pipe, os.getppid()), daemon=True, name="heartbeat").start()
     head = start[0]
     logging.basicConfig(level=head["log_level"], format="%(message)s", handlers=[PipeLog(pipe)])
+    heart = Heart(pipe, os.getppid())
+    heart.start()
     try:
-        choice = registry.choose(registry.Wish(**head["wish"]))
+        choice = registry.choose(registry.Wish.from_head(head["wish"]))
         engine = choice.make()
-        info = engine.load()
+        heart.engine = engine
+        info = engine.load(partial(_report, pipe))
     except ModelUnavailable as error:
         pipe.send({"type": "unavailable", "message": error.message})
         return
-    pipe.send({"type": "ready", "info": info_to_head(info), "notices": choice.notices})
+    pipe.send({"type": "ready", "info": info_to_head(info), "notices": choice.notices, "loaded": [*engine.loaded()]})
     worker = Worker(engine, info, ConditionalsCache(head["voice_cache_bytes"]), pipe)
     while frame := read_frame_blocking(incoming):
-        worker.take(frame[0])
+        worker.take(*frame)
     os._exit(0)  # the server is gone; threads deep in a model must not keep the process
 
 
-def _beat(pipe: Pipe, parent: int) -> None:
-    with contextlib.suppress(OSError):
-        while os.getppid() == parent:
-            pipe.send({"type": "beat"})
-            time.sleep(HEARTBEAT_S)
-    os._exit(0)
+def _report(pipe: Pipe, progress: LoadProgress) -> None:
+    pipe.send({"type": "progress", "progress": asdict(progress)})
+
+
+class Heart(threading.Thread):
+    """Tells the server every second that this process lives, and which models are in memory; ends it when orphaned."""
+
+    def __init__(self, pipe: Pipe, parent: int) -> None:
+        super().__init__(daemon=True, name="heartbeat")
+        self._pipe = pipe
+        self._parent = parent
+        self.engine: SpeechEngine | None = None
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while os.getppid() == self._parent:
+                loaded: Iterable[str] = self.engine.loaded() if self.engine else ()
+                self._pipe.send({"type": "beat", "loaded": [*loaded]})
+                time.sleep(HEARTBEAT_S)
+        os._exit(0)
 
 
 class PipeLog(logging.Handler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from fastapi import APIRouter, Request
 
@@ -31,15 +32,21 @@ async def health(
 ) -> HealthReply:
     """Always 200: `status` tells whether speech can be had, `warnings` what a person should know."""
     info = host.info
+    models = info.models if info else ()
     status = STATUS_OF_STATE.get(host.state, "degraded")
     return HealthReply.model_validate(
         {
             "message": f"the server is {status}",
             "status": status,
             "engine": info.name if info else None,
-            "model": info.model if info else None,
+            "model": info.models[0].name if info else None,
             "device": info.device if info else None,
-            "models_loaded": {"tts": host.is_ready, "vc": False},
+            "models_loaded": {
+                "tts": host.is_ready and bool(models),
+                "vc": host.is_ready and any(model.converts for model in models if model.name in host.loaded),
+            },
+            "models": [{"name": model.name, "loaded": model.name in host.loaded} for model in models],
+            "loading": asdict(host.progress) if host.progress else None,
             "version": VERSION,
             "uptime_seconds": round(metrics.uptime_s, 3),
             "metrics": {
@@ -83,10 +90,8 @@ async def configuration(settings: SettingsDep, host: HostDep) -> ConfigReply:
         },
         engine={
             "name": info.name,
-            "voices": info.voices,
-            "languages": info.languages,
-            "heeds": sorted(info.takes),
-            "sample_rate": info.sample_rate,
+            "models": [{**asdict(model), "takes": sorted(model.takes)} for model in info.models],
+            "transcriber": info.transcriber,
         }
         if info
         else {},

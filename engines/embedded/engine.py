@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,7 +11,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
-from engines.base import Cancellation, ChunkRequest, Conditionals, EngineInfo, Sampling
+from engines.base import (
+    Cancellation,
+    ChunkRequest,
+    Conditionals,
+    EngineInfo,
+    LoadProgress,
+    ModelInfo,
+    Sampling,
+    VoicePrompt,
+    WindowRequest,
+)
 from engines.embedded import SAMPLE_RATE
 from engines.embedded.kana import KanaReader
 from engines.embedded.voices import (
@@ -71,7 +81,7 @@ class EmbeddedEngine:
         self._data_path = Path()
         self._languages: Mapping[str, str] = MappingProxyType({})
 
-    def load(self) -> EngineInfo:
+    def load(self, on_progress: Callable[[LoadProgress], None]) -> EngineInfo:  # noqa: ARG002 - it is no work
         """Find the parts and the languages. Raises ModelUnavailable naming what is not installed and how to get it."""
         missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
         if missing:
@@ -87,21 +97,31 @@ class EmbeddedEngine:
                 "the package espeakng-loader is damaged: mend with `pip install --force-reinstall espeakng-loader`"
             )
         self._languages = languages(self._data_path)
-        return EngineInfo(
-            name="embedded",
-            model="espeak-ng + world",
-            device="cpu",
+        model = ModelInfo(
+            name="espeak-world",
             sample_rate=SAMPLE_RATE,
             voices=tuple(OWN_VOICES),
             languages=tuple(sorted(self._languages)),
             takes=frozenset({"exaggeration", "temperature", "cfg_weight"}),
-            concurrency=min(8, max(2, os.cpu_count() or 2)),
             streams=True,
             clones_voices=True,
+            converts=True,
             watermarks=False,
+            chunk_characters=2000,
+            needs_listening=False,
         )
+        return EngineInfo("embedded", "cpu", (model,), concurrency=min(8, max(2, os.cpu_count() or 2)))
 
-    def prepare(self, recording: BinaryIO, cancellation: Cancellation) -> PreparedVoice:
+    def loaded(self) -> Sequence[str]:
+        return ("espeak-world",)
+
+    def prepare(
+        self,
+        model: str,  # noqa: ARG002 - there is one
+        voice: VoicePrompt,  # noqa: ARG002 - the recording says it all
+        recording: BinaryIO,
+        cancellation: Cancellation,
+    ) -> PreparedVoice:
         """Listen to the first `REFERENCE_LIMIT_S`. Raises InvalidAudio if the recording holds no voice; Cancelled."""
         from engines.embedded.world import profile
         from utils.audio.decode import read_recording
@@ -117,16 +137,12 @@ class EmbeddedEngine:
     ) -> Iterator[Waveform]:
         """Yield the chunk in pieces of `PIECE_S`: as eSpeak NG makes them, or, with a reference, once it is converted.
 
-        `chunk.language` is one of `EngineInfo.languages`. Raises GenerationFailed for another one, for an own voice
+        `chunk.language` is one of `ModelInfo.languages`. Raises GenerationFailed for another one, for an own voice
         that it does not have, and when text that has letters or digits comes out silent; Cancelled soon after the
         cancellation is set.
         """
         if conditionals is None:
-            speaker = OWN_VOICES.get(chunk.voice.name)
-            if speaker is None:
-                raise GenerationFailed(
-                    f"the embedded engine has no voice {chunk.voice.name!r}; its own are {', '.join(OWN_VOICES)}"
-                )
+            speaker = _own_voice(chunk.voice.name)
             pieces = self._utter(chunk.text, chunk.language, speaker, chunk.sampling, chunk.seed, cancellation)
         elif isinstance(conditionals, PreparedVoice):
             pieces = self._take_on(chunk, conditionals, cancellation)
@@ -135,6 +151,30 @@ class EmbeddedEngine:
         for samples in _audible(_pieces(pieces), chunk.text):
             cancellation.check()
             yield Waveform(samples, SAMPLE_RATE)
+
+    def convert(
+        self, window: WindowRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> Iterator[Waveform]:
+        """Give the recording the voice of the reference; without one, of the own voice that is named.
+
+        Raises GenerationFailed for an own voice that it does not have, InvalidAudio if nobody speaks in the window's
+        recording, Cancelled.
+        """
+        from engines.embedded.world import profile, take_on
+        from utils.audio.resample import resample
+
+        source = resample(window.audio, SAMPLE_RATE)
+        if conditionals is None:
+            neutral = Sampling(NEUTRAL_EXAGGERATION, temperature=0, cfg_weight=NEUTRAL_CFG_WEIGHT)
+            spoken = self._utter(
+                CALIBRATION_TEXT, "en", _own_voice(window.voice.name), neutral, window.seed, cancellation
+            )
+            target = profile(_joined(spoken), cancellation.check)
+        elif isinstance(conditionals, PreparedVoice):
+            target = conditionals.target
+        else:
+            raise TypeError(f"{type(conditionals).__name__} was prepared by another engine")
+        yield take_on(source, profile(source, cancellation.check), target, cancellation.check)
 
     def _utter(
         self, text: str, language: str, speaker: OwnVoice, sampling: Sampling, seed: int, cancellation: Cancellation
@@ -163,6 +203,12 @@ class EmbeddedEngine:
 
         spoken = self._utter(chunk.text, chunk.language, prepared.speaker, chunk.sampling, chunk.seed, cancellation)
         yield take_on(_joined(spoken), prepared.speaker_profile, prepared.target, cancellation.check).samples
+
+
+def _own_voice(name: str) -> OwnVoice:
+    if name not in OWN_VOICES:
+        raise GenerationFailed(f"the embedded engine has no voice {name!r}; its own are {', '.join(OWN_VOICES)}")
+    return OWN_VOICES[name]
 
 
 def _joined(pieces: Iterator[NDArray[np.float32]]) -> Waveform:

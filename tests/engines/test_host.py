@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.settings import EngineSettings
+from config.settings import ChatterboxSettings, EngineSettings
 from engines.base import ChunkRequest, Sampling, VoicePrompt
-from engines.host import EngineHost
+from engines.host import EngineHost, EngineParts
 from resilience.errors import GenerationTimeout, ModelUnavailable, ServiceOverloaded
 from utils.audio.waveform import Waveform
 
@@ -23,9 +23,14 @@ HOURS_OF_TEXT = "and so it goes on and on without an end in sight " * 4000
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="stops and kills processes by POSIX signals")
 
 
+def host_of(**settings: Any) -> EngineHost:
+    engine = EngineSettings.model_validate({"name": "embedded", **settings})
+    return EngineHost(EngineParts(engine, ChatterboxSettings()))
+
+
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[EngineHost]:
-    host = EngineHost(EngineSettings.model_validate({"name": "embedded", **settings}))
+    host = host_of(**settings)
     await host.start()
     try:
         await host.wait_until_ready()
@@ -37,15 +42,15 @@ async def running(**settings: Any) -> AsyncIterator[EngineHost]:
 async def say(host: EngineHost, *texts: str, seed: int = 1) -> list[Waveform]:
     """The chunks' waveforms."""
     assert host.info is not None
-    voice = VoicePrompt(host.info.voices[0])
+    voice = VoicePrompt(host.info.models[0].voices[0])
     chunks = [ChunkRequest(text, "en", voice, Sampling(0.5, 0.75, 1.0), seed) for text in texts]
     pieces: list[list[np.ndarray[Any, Any]]] = [[] for _ in chunks]
     with host.place_in_line() as place:
-        async with aclosing(host.stream_speech(place, chunks)) as stream:
+        async with aclosing(host.stream_work(place, chunks)) as stream:
             async for index, event in stream:
                 if isinstance(event, Waveform):
                     pieces[index].append(event.samples)
-    return [Waveform(np.concatenate(samples), host.info.sample_rate) for samples in pieces]
+    return [Waveform(np.concatenate(samples), host.info.models[0].sample_rate) for samples in pieces]
 
 
 async def begun(host: EngineHost, text: str) -> asyncio.Task[list[Waveform]]:
@@ -120,7 +125,7 @@ def test_a_stopped_engine_is_noticed_by_its_silence_and_replaced() -> None:
 
 def test_an_engine_killed_while_it_loads_is_started_again() -> None:
     async def test() -> None:
-        host = EngineHost(EngineSettings(name="embedded"))
+        host = host_of()
         await host.start()
         try:
             while host._worker is None:  # noqa: ASYNC110 - the host announces this to nobody
@@ -200,7 +205,7 @@ def test_a_full_line_is_refused_at_once_with_a_time_to_come_back() -> None:
 
 def test_an_engine_that_cannot_be_had_is_said_so_and_waited_for_by_nobody() -> None:
     async def test() -> None:
-        host = EngineHost(EngineSettings(name="chatterbox", hub_timeout_s=0.5))
+        host = host_of(name="chatterbox", hub_timeout_s=0.5)
         await host.start()
         try:
             with pytest.raises(ModelUnavailable, match="Chatterbox"):

@@ -23,7 +23,7 @@ Speak = Callable[..., Waveform]
 @pytest.fixture(scope="session")
 def engine() -> EmbeddedEngine:
     engine = EmbeddedEngine()
-    engine.load()
+    engine.load(lambda progress: None)
     return engine
 
 

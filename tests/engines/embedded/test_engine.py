@@ -17,12 +17,13 @@ from tests.engines.embedded.hearing import fundamentals_hz
 from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
 
+MODEL, REFERENCE = "espeak-world", VoicePrompt("somebody.wav")
 CHUNK = ChunkRequest(SENTENCE, "en", VoicePrompt("clara"), NEUTRAL, seed=7)
 
 
 @pytest.fixture(scope="module")
 def low_voice(engine):
-    return engine.prepare(recording_of(harmonic_tone(100)), Cancellation())
+    return engine.prepare(MODEL, REFERENCE, recording_of(harmonic_tone(100)), Cancellation())
 
 
 def samples_of(engine, chunk, conditionals=None):
@@ -30,14 +31,15 @@ def samples_of(engine, chunk, conditionals=None):
 
 
 def test_it_says_what_it_can_do():
-    info = EmbeddedEngine().load()
+    info = EmbeddedEngine().load(lambda progress: None)
 
-    assert (info.name, info.sample_rate, info.streams) == ("embedded", 24000, True)
-    assert (info.clones_voices, info.watermarks) == (True, False)
-    assert info.takes == {"exaggeration", "temperature", "cfg_weight"}
+    model = info.models[0]
+    assert (info.name, model.sample_rate, model.streams) == ("embedded", 24000, True)
+    assert (model.clones_voices, model.converts, model.watermarks) == (True, True, False)
+    assert model.takes == {"exaggeration", "temperature", "cfg_weight"}
     assert 2 <= info.concurrency <= 8
-    assert info.voices[0] == "edgar"
-    assert {"en", "ja", "zh", "pt-br"} <= set(info.languages)
+    assert model.voices[0] == "edgar"
+    assert {"en", "ja", "zh", "pt-br"} <= set(model.languages)
 
 
 def test_importing_it_loads_no_library():
@@ -52,7 +54,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch):
     monkeypatch.setattr(module, "PACKAGES", {"no_such_module": "pyworld-prebuilt"})
 
     with pytest.raises(ModelUnavailable, match="pip install pyworld-prebuilt"):
-        EmbeddedEngine().load()
+        EmbeddedEngine().load(lambda progress: None)
 
 
 def test_speech_comes_in_pieces_of_a_fifth_of_a_second(engine):
@@ -177,7 +179,7 @@ def test_listening_to_a_minute_can_be_left_at_any_half_second_of_work(engine):
     recording = recording_of(resample(harmonic_tone(140, 70), 96000))
     stopwatch = Stopwatch()
 
-    engine.prepare(recording, stopwatch)
+    engine.prepare(MODEL, REFERENCE, recording, stopwatch)
 
     assert stopwatch.longest_s < 0.5
 
@@ -185,14 +187,14 @@ def test_listening_to_a_minute_can_be_left_at_any_half_second_of_work(engine):
 @pytest.mark.parametrize("look", [1, 3, 8])
 def test_cancelled_listening_stops(engine, look):
     with pytest.raises(Cancelled):
-        engine.prepare(recording_of(harmonic_tone(140, 20)), CancelledAtLook(look))
+        engine.prepare(MODEL, REFERENCE, recording_of(harmonic_tone(140, 20)), CancelledAtLook(look))
 
 
 def test_a_recording_without_a_voice_is_refused(engine):
     silence = Waveform(np.zeros(48000, np.float32), 24000)
 
     with pytest.raises(InvalidAudio):
-        engine.prepare(recording_of(silence), Cancellation())
+        engine.prepare(MODEL, REFERENCE, recording_of(silence), Cancellation())
 
 
 def test_a_prepared_voice_says_how_large_it_is(low_voice):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.base import Cancellation
+from engines.base import Cancellation, VoicePrompt
 from engines.embedded.fundamental import track
 from engines.embedded.voices import Performance
 from engines.embedded.world import QUIETEST_DBFS, never, profile, take_on
@@ -42,7 +42,7 @@ REFERENCES = {
 @pytest.mark.parametrize("name", REFERENCES)
 def test_speech_takes_on_the_fundamental_of_the_reference(name, engine, speak):
     reference = REFERENCES[name]()
-    prepared = engine.prepare(recording_of(reference), Cancellation())
+    prepared = engine.prepare("espeak-world", VoicePrompt("somebody.wav"), recording_of(reference), Cancellation())
 
     heard = speak(conditionals=prepared)
 

@@ -1,0 +1,179 @@
+"""T3's transformer without its library: the layers' weights, fused and packed, and one pass through them.
+
+Both kinds take a packed batch: n tokens of any rows side by side, each with its position. What a token attends to is
+the caller's business (`attention.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engines.chatterbox.linear import Linear, Packer
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v), the three (n, heads, head_dim), to (n, heads * head_dim): stores k and v, then attends."""
+
+ROTARY_POSITIONS = 8192  # for which tables are made: 2048 of text, 4096 of speech, and the prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a key-value cache must know of a transformer, and how many positions a row may have."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    positions: int
+
+
+class Backbone(Protocol):
+    shape: Shape
+
+    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Embeddings (n, width) at positions (n,) to the last hidden states (n, width), after the final norm."""
+        ...
+
+
+def take_backbone(t3: Any, pack: Packer, dtype: torch.dtype) -> Backbone:
+    """The transformer of an upstream T3 (float32, in eval mode), whose weights move here.
+
+    Afterwards `t3.tfmr` holds no data (its parameters are on the meta device), so that nothing is kept twice: each
+    layer is let go as soon as it is packed.
+    """
+    backbone = _Gpt2(t3.tfmr, pack, dtype) if t3.is_gpt else _Llama(t3.tfmr, pack, dtype)
+    t3.tfmr.to("meta")
+    return backbone
+
+
+@dataclass(frozen=True, slots=True)
+class _LlamaLayer:
+    norm_attention: Tensor  # (width,)
+    qkv: Linear
+    out: Linear
+    norm_mlp: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class _Llama:
+    """RMSNorm, rotary positions, SiLU-gated MLP; no biases."""
+
+    def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
+        config = model.config
+        self.shape = Shape(config.num_hidden_layers, config.num_attention_heads, config.head_dim, ROTARY_POSITIONS)
+        self._width = (config.hidden_size,)
+        self._epsilon = config.rms_norm_eps
+        self._rotary = _Rotary(model.rotary_emb, dtype)
+        self._layers = [self._take(layer, pack, dtype) for layer in model.layers]
+        self._norm = model.norm.weight.detach().to(dtype)
+
+    @staticmethod
+    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> _LlamaLayer:
+        attention, mlp = layer.self_attn, layer.mlp
+        taken = _LlamaLayer(
+            norm_attention=layer.input_layernorm.weight.detach().to(dtype),
+            qkv=pack(_stacked(attention.q_proj, attention.k_proj, attention.v_proj), None),
+            out=pack(attention.o_proj.weight.detach(), None),
+            norm_mlp=layer.post_attention_layernorm.weight.detach().to(dtype),
+            gate_up=pack(_stacked(mlp.gate_proj, mlp.up_proj), None),
+            down=pack(mlp.down_proj.weight.detach(), None),
+        )
+        layer.to("meta")
+        return taken
+
+    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        n, (heads, head_dim) = len(x), (self.shape.heads, self.shape.head_dim)
+        rotate = self._rotary.at(positions)
+        for index, layer in enumerate(self._layers):
+            normed = F.rms_norm(x, self._width, layer.norm_attention, self._epsilon)
+            qkv = layer.qkv(normed).view(n, 3, heads, head_dim)
+            q, k = rotate(qkv[:, :2]).unbind(1)
+            x = x + layer.out(attend(index, q, k, qkv[:, 2]))
+            normed = F.rms_norm(x, self._width, layer.norm_mlp, self._epsilon)
+            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
+            x = x + layer.down(F.silu(gate) * up)
+        return F.rms_norm(x, self._width, self._norm, self._epsilon)
+
+
+class _Rotary:
+    """Rotary positions as the module of upstream's model computes them, its frequencies scaled as it scales them."""
+
+    def __init__(self, rotary: Any, dtype: torch.dtype) -> None:
+        frequencies = rotary.inv_freq.detach().float()  # (head_dim / 2,)
+        angles = torch.arange(ROTARY_POSITIONS, device=frequencies.device)[:, None].float() * frequencies
+        cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+        # (positions, 1, 1, head_dim); the sign of the half that rotation negates is in the sine
+        self._cos = torch.cat([cos, cos], dim=-1)[:, None, None].to(dtype)
+        self._sin = torch.cat([-sin, sin], dim=-1)[:, None, None].to(dtype)
+        self._half = len(frequencies)
+
+    def at(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function that turns x (n, any, heads, head_dim), whose tokens stand at `positions` (n,)."""
+        cos, sin, half = self._cos[positions], self._sin[positions], self._half
+        return lambda x: torch.addcmul(x * cos, x.roll(half, -1), sin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpt2Layer:
+    norm_attention: tuple[Tensor, Tensor]  # weight and bias, (width,) each
+    qkv: Linear
+    out: Linear
+    norm_mlp: tuple[Tensor, Tensor]
+    up: Linear
+    down: Linear
+
+
+class _Gpt2:
+    """LayerNorm, learned positions, GELU by tanh, biases everywhere."""
+
+    def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
+        config = model.config
+        width, heads = config.hidden_size, config.num_attention_heads
+        self._positions = model.wpe.weight.detach().to(dtype)
+        self.shape = Shape(config.num_hidden_layers, heads, width // heads, len(self._positions))
+        self._width = (width,)
+        self._epsilon = config.layer_norm_epsilon
+        self._layers = [self._take(layer, pack, dtype) for layer in model.h]
+        self._norm = _norm(model.ln_f, dtype)
+
+    @staticmethod
+    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> _Gpt2Layer:
+        def packed(convolution: Any) -> Linear:  # GPT-2 keeps its weights as (inputs, outputs)
+            return pack(convolution.weight.detach().t().contiguous(), convolution.bias.detach())
+
+        taken = _Gpt2Layer(
+            norm_attention=_norm(layer.ln_1, dtype),
+            qkv=packed(layer.attn.c_attn),
+            out=packed(layer.attn.c_proj),
+            norm_mlp=_norm(layer.ln_2, dtype),
+            up=packed(layer.mlp.c_fc),
+            down=packed(layer.mlp.c_proj),
+        )
+        layer.to("meta")
+        return taken
+
+    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        n, (heads, head_dim) = len(x), (self.shape.heads, self.shape.head_dim)
+        x = x + self._positions[positions]
+        for index, layer in enumerate(self._layers):
+            normed = F.layer_norm(x, self._width, *layer.norm_attention, self._epsilon)
+            q, k, v = layer.qkv(normed).view(n, 3, heads, head_dim).unbind(1)
+            x = x + layer.out(attend(index, q, k, v))
+            normed = F.layer_norm(x, self._width, *layer.norm_mlp, self._epsilon)
+            x = x + layer.down(F.gelu(layer.up(normed), approximate="tanh"))
+        return F.layer_norm(x, self._width, *self._norm, self._epsilon)
+
+
+def _stacked(*projections: Any) -> Tensor:
+    """Weights (outputs, inputs) that read the same input, as one."""
+    return torch.cat([projection.weight.detach() for projection in projections])
+
+
+def _norm(module: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return module.weight.detach().to(dtype), module.bias.detach().to(dtype)

@@ -1,0 +1,153 @@
+"""Keys and values of all rows that are being decoded, and those of prompts that many sequences begin with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engines.chatterbox.backbone import Shape
+
+BLOCK = 256  # positions by which the rows grow: copying them is rare, and little is reserved in vain
+
+
+class KVCache:
+    """A row for each stream of tokens, rows 0 to `rows` - 1 without gaps; row r knows its first `lengths[r]` positions.
+
+    `keys[layer]` and `values[layer]` are (row capacity, heads, length capacity, head_dim). What lies beyond a row's
+    length is finite, and must be masked. Memory is taken when rows come or grow, and given back when the last leaves.
+    """
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
+        self._shape = shape
+        self._dtype, self._device = dtype, device
+        self.lengths: list[int] = []
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._release()
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(store.numel() * store.element_size() for store in (*self.keys, *self.values))
+
+    def add(self, beginning: KeyValues, room: int) -> int:
+        """A new row that starts as a copy of `beginning`, with room for `room` positions in all; its index."""
+        row, known = self.rows, beginning.length
+        self._grow(row + 1, max(room, known))
+        for layer in range(self._shape.layers):
+            self.keys[layer][row, :, :known] = beginning.keys[layer]
+            self.values[layer][row, :, :known] = beginning.values[layer]
+        self.lengths.append(known)
+        return row
+
+    def remove(self, row: int) -> int:
+        """Let a row go; the last row takes its place. The index that the moved row had, equal to `row` if none did."""
+        last = self.rows - 1
+        known = self.lengths[last]
+        if row != last:
+            for store in (*self.keys, *self.values):
+                store[row, :, :known] = store[last, :, :known]
+            self.lengths[row] = known
+        self.lengths.pop()
+        if not self.lengths:
+            self._release()
+        return last
+
+    def reserve(self, length: int) -> None:
+        """Room for `length` positions in every row."""
+        self._grow(self.rows, length)
+
+    def copy(self, row: int, length: int) -> KeyValues:
+        """The first `length` positions of a row."""
+        return KeyValues(
+            torch.stack([keys[row, :, :length] for keys in self.keys]),
+            torch.stack([values[row, :, :length] for values in self.values]),
+        )
+
+    def _grow(self, rows: int, length: int) -> None:
+        have_rows, _, have_length, _ = self.keys[0].shape
+        if rows <= have_rows and length <= have_length:
+            return
+        rows = rows if rows <= have_rows else max(rows, min(2 * have_rows, have_rows + 8))
+        length = max(have_length, -(-length // BLOCK) * BLOCK)
+        for stores in (self.keys, self.values):
+            for layer, old in enumerate(stores):
+                # zeros, not empty: a masked value counts nothing, unless it is infinite or no number
+                new = old.new_zeros(max(rows, have_rows), self._shape.heads, length, self._shape.head_dim)
+                new[: self.rows, :, :have_length] = old[: self.rows]
+                stores[layer] = new
+
+    def _release(self) -> None:
+        nothing = (0, self._shape.heads, 0, self._shape.head_dim)
+        for name in ("keys", "values"):
+            stores = [torch.zeros(nothing, dtype=self._dtype, device=self._device) for _ in range(self._shape.layers)]
+            setattr(self, name, stores)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyValues:
+    """Keys and values of the positions 0 to n - 1 of one row: (layers, heads, n, head_dim) each, never changed."""
+
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def none(cls, shape: Shape, dtype: torch.dtype, device: torch.device) -> KeyValues:
+        empty = torch.zeros(shape.layers, shape.heads, 0, shape.head_dim, dtype=dtype, device=device)
+        return cls(empty, empty)
+
+    @property
+    def length(self) -> int:
+        return int(self.keys.shape[2])
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.keys.numel() + self.values.numel()) * int(self.keys.element_size())
+
+    def first(self, length: int) -> KeyValues:
+        return KeyValues(self.keys[:, :, :length], self.values[:, :, :length])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix:
+    """What every sequence of one voice begins with: its conditioning, the first `length` positions of `known`.
+
+    The further positions of `known` are those of a text of zeros, which guidance compares with. A causal model's
+    keys and values at a position do not depend on later ones, so they serve texts of every length.
+    """
+
+    known: KeyValues
+    length: int
+
+
+class PrefixCache:
+    """Prefixes by voice and exaggeration, at most `max_bytes` of them; those that were used last stay."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Hashable, Prefix] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(prefix.known.size_bytes for prefix in self._entries.values())
+
+    def get(self, key: Hashable) -> Prefix | None:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, key: Hashable, prefix: Prefix) -> None:
+        self._entries[key] = prefix
+        self._entries.move_to_end(key)
+        while self.size_bytes > self._max_bytes:
+            self._entries.popitem(last=False)

@@ -1,0 +1,243 @@
+"""Everything that is decided before the engine is asked: the model, the voice, the clean text and its chunks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from config.settings import ApiSettings, SpeechSettings
+from engines.base import (
+    ChunkRequest,
+    EngineInfo,
+    ModelInfo,
+    Sampling,
+    ValidationWish,
+    VoicePrompt,
+    derived_seed,
+)
+from monitoring import context
+from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
+from utils.text.normalize import CleanUp, clean, lowercase, refuse_control_characters
+from utils.text.split import Chunk, Grouping, split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_SEED = 2**32 - 1
+SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repetition_penalty")
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What a client asks to be said. `options` holds the members of SpeechSettings that the client gave a value.
+
+    `model` is one of the engine's, None for its default. `wants_listening` is true if the client asked in so many
+    words for candidates to be compared.
+    """
+
+    text: str
+    model: str | None = None
+    voice: str | None = None
+    seed: int = 0
+    sound_words: str = ""
+    folder: str | None = None
+    wants_listening: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Recording(Protocol):
+    """A voice of the library: see management.voices."""
+
+    @property
+    def relative(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def content_hash(self) -> str: ...
+
+
+class VoiceLibrary(Protocol):
+    def find(self, name: str) -> Recording | None: ...
+    def close_matches(self, name: str, others: Sequence[str]) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPlan:
+    """A request with every default resolved, and the work that it means for the engine."""
+
+    request: SpeechRequest
+    options: SpeechSettings
+    engine: EngineInfo
+    model: ModelInfo
+    voice: VoicePrompt
+    seed: int
+    text: str
+    chunks: list[Chunk]
+    work: list[ChunkRequest]
+    warnings: list[str]
+
+
+class Planner:
+    """Turns requests into plans, with the server's defaults and the voices of its library."""
+
+    def __init__(self, speech: SpeechSettings, api: ApiSettings, voices: VoiceLibrary) -> None:
+        self._speech = speech
+        self._api = api
+        self._voices = voices
+
+    def options(self, request: SpeechRequest) -> SpeechSettings:
+        """The server's defaults, with what the request says in their place."""
+        return self._speech.model_copy(update=dict(request.options))
+
+    def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False) -> SpeechPlan:
+        """Decide all that can be decided; `early` asks the engine to begin with small pieces.
+
+        Reads the voice's recording: call it from a thread. Raises InvalidRequest and TextTooLong, VoiceNotFound,
+        InvalidPath, InvalidAudio.
+        """
+        options = self.options(request)
+        model = self.model(request.model, engine)
+        self._check(request, options, model)
+        text = self._clean(request, options)
+        chunks = self._split(text, options, model)
+        voice = self.voice(request.voice, model)
+        seed = request.seed or random_seed()
+        work = [
+            self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early)
+            for index, chunk in enumerate(chunks)
+        ]
+        warnings = self._warnings(request, options, engine, model)
+        return SpeechPlan(request, options, engine, model, voice, seed, text, chunks, work, warnings)
+
+    def model(self, name: str | None, engine: EngineInfo) -> ModelInfo:
+        """The model of that name, the engine's default for None. Raises InvalidRequest."""
+        if model := engine.model_named(name):
+            return model
+        known = ", ".join(model.name for model in engine.models)
+        raise InvalidRequest(f"the {engine.name} engine has no model {name!a}; it has {known}", field="model")
+
+    def voice(self, name: str | None, model: ModelInfo, *, field: str = "reference_audio_filename") -> VoicePrompt:
+        """The library comes first, so that a recording may take the name of a model's own voice.
+
+        `field` is where the client names the voice. Raises VoiceNotFound, InvalidRequest, InvalidPath, InvalidAudio.
+        """
+        name = name or self._speech.default_voice
+        if name is None:
+            if not model.voices:
+                raise InvalidRequest(f"the model {model.name} has no voice of its own: name one", field=field)
+            return VoicePrompt(model.voices[0])
+        if recording := self._voices.find(name):
+            return VoicePrompt(recording.relative, str(recording.path), recording.content_hash)
+        if name in model.voices:
+            return VoicePrompt(name)
+        close = self._voices.close_matches(name, model.voices)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise VoiceNotFound(f"there is no voice named {name}{hint}", detail={"voice": name, "close_matches": close})
+
+    def _check(self, request: SpeechRequest, options: SpeechSettings, model: ModelInfo) -> None:
+        if not request.text.strip():
+            raise InvalidRequest("the text is empty", field="text", kind="string_too_short")
+        if len(request.text.strip()) > self._api.max_text_length:
+            raise TextTooLong(
+                f"the text has {len(request.text.strip())} characters; at most {self._api.max_text_length} are allowed",
+                field="text",
+                kind="string_too_long",
+            )
+        refuse_control_characters(request.text)
+        refuse_control_characters(request.sound_words, field="sound_words_field")
+        if model.language_of(options.language) is None:
+            raise InvalidRequest(
+                f"the model {model.name} does not speak {options.language!a}; it speaks {', '.join(model.languages)}",
+                field="language",
+            )
+
+    def _clean(self, request: SpeechRequest, options: SpeechSettings) -> str:
+        text = clean(
+            request.text,
+            CleanUp(
+                to_lowercase=options.to_lowercase,
+                normalize_spacing=options.normalize_spacing,
+                fix_dot_letters=options.fix_dot_letters,
+                remove_reference_numbers=options.remove_reference_numbers,
+                sound_words=request.sound_words,
+            ),
+            self._api.max_text_length,
+        )
+        if not text.strip():
+            raise InvalidRequest("nothing is left to say after the clean-up of the text", field="text")
+        return text
+
+    @staticmethod
+    def _split(text: str, options: SpeechSettings, model: ModelInfo) -> list[Chunk]:
+        grouping = Grouping.FULL if options.enable_batching else Grouping.EACH
+        if grouping is Grouping.EACH and options.smart_batch_short_sentences:
+            grouping = Grouping.SHORT
+        longest = min(options.chunk_characters, model.chunk_characters)
+        return split(text, language=options.language, max_characters=longest, grouping=grouping)
+
+    @staticmethod
+    def _chunk_request(
+        chunk: Chunk,
+        index: int,
+        seed: int,
+        options: SpeechSettings,
+        engine: EngineInfo,
+        model: ModelInfo,
+        voice: VoicePrompt,
+        request: SpeechRequest,
+        early: bool,
+    ) -> ChunkRequest:
+        text = chunk.text.strip()
+        return ChunkRequest(
+            text=lowercase(text) if options.to_lowercase else text,
+            language=model.language_of(options.language) or options.language,
+            voice=voice,
+            sampling=Sampling(**{name: getattr(options, name) for name in SAMPLING}),
+            seed=derived_seed(seed, index) if index else seed,
+            model=model.name,
+            watermark=not options.disable_watermark,
+            early=early and index == 0,
+            max_attempts=options.max_attempts_per_candidate,
+            validation=None if early else _wish(request, options, engine, model),
+            request_id=context.request_id.get(),
+        )
+
+    @staticmethod
+    def _warnings(request: SpeechRequest, options: SpeechSettings, engine: EngineInfo, model: ModelInfo) -> list[str]:
+        warnings = [
+            f"{name} has no effect on the model {model.name}"
+            for name in SAMPLING
+            if name in request.options and name not in model.takes
+        ]
+        if not options.disable_watermark and not model.watermarks:
+            warnings.append(f"not watermarked: the model {model.name} has no watermark here")
+        if not any(character.isalnum() for character in request.text):
+            warnings.append("the text has no letter or digit: there may be little or nothing to hear")
+        if _is_to_be_heard(request, options, model) and engine.transcriber is None:
+            warnings.append(f"not validated, one candidate was made of each chunk: {engine.transcriber_problem}")
+        return warnings
+
+
+def random_seed() -> int:
+    return secrets.randbelow(MAX_SEED) + 1
+
+
+def _is_to_be_heard(request: SpeechRequest, options: SpeechSettings, model: ModelInfo) -> bool:
+    return not options.bypass_whisper_checking and (request.wants_listening or model.needs_listening)
+
+
+def _wish(
+    request: SpeechRequest, options: SpeechSettings, engine: EngineInfo, model: ModelInfo
+) -> ValidationWish | None:
+    """How a transcriber is to listen to each chunk; None where nobody does."""
+    if engine.transcriber is None or not _is_to_be_heard(request, options, model):
+        return None
+    return ValidationWish(
+        candidates=options.num_candidates_per_chunk,
+        attempts=options.max_attempts_per_candidate,
+        whisper_model=options.whisper_model_name,
+        use_whisper=options.use_faster_whisper,
+        longest_on_fail=options.use_longest_transcript_on_fail,
+    )

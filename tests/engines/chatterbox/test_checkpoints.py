@@ -1,0 +1,50 @@
+"""The small checkpoints are ones that the package itself can load and speak with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chatterbox.mtl_tts import ChatterboxMultilingualTTS
+from chatterbox.tts import ChatterboxTTS
+from chatterbox.tts_turbo import ChatterboxTurboTTS
+
+from tests.engines.chatterbox.checkpoints import STOP_AFTER, environment
+
+TOKEN_S = 0.04
+UPSTREAM = {"english": ChatterboxTTS, "turbo": ChatterboxTurboTTS, "multilingual": ChatterboxMultilingualTTS}
+
+
+@pytest.mark.parametrize(("name", "spoken"), [("english", {}), ("multilingual", {"language_id": "fr"}), ("turbo", {})])
+def test_upstream_loads_a_small_checkpoint_and_speaks(name: str, spoken: dict[str, str], checkpoints: Path) -> None:
+    model = UPSTREAM[name].from_local(checkpoints / name, "cpu")
+    torch.manual_seed(1)
+
+    samples = model.generate("Hello there.", **spoken).numpy()[0]
+
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() > 0.001
+    if name != "turbo":  # whose end is random
+        assert len(samples) == pytest.approx(STOP_AFTER * TOKEN_S * 24000, abs=TOKEN_S * 24000)
+
+
+@pytest.mark.slow  # the imports, once more
+def test_another_process_has_the_small_architecture_once_it_imports_chatterbox(checkpoints: Path) -> None:
+    script = (
+        "import sys; assert 'torch' not in sys.modules; from chatterbox.tts import ChatterboxTTS;"
+        f"print(ChatterboxTTS.from_local({str(checkpoints / 'english')!r}, 'cpu').t3.dim)"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**os.environ, **environment()},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.stdout.split()[-1:] == ["64"], run.stderr
