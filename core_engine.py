@@ -4,58 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from config.settings import SpeechSettings
-from config.version import VERSION
+from config.settings import ConversionSettings, SpeechSettings
+from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import Cancellation, ChunkOutcome, EngineInfo
 from engines.host import EngineHost, Place
+from generations import (
+    ConversionResult,
+    LivePiece,
+    Record,
+    SavedFile,
+    SpeechResult,
+    conversion_record,
+    pauses_ms,
+    remarks,
+    speech_record,
+    spoken_chunks,
+)
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
-from utils.audio.formats import AudioFormat
+from resilience.errors import GenerationFailed
 from utils.audio.waveform import Waveform
-from utils.files.naming import number
-from utils.text.split import Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FINISHING_AT_ONCE = 2
+READING_AT_ONCE = 2
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SpokenChunk:
-    index: int
-    text: str
-    duration_s: float
-    seed: int
-    attempts: int
-    score: float | None
-
-
-class SavedFile(Protocol):
-    """A file of the outputs library: see management.outputs."""
-
-    @property
-    def format(self) -> AudioFormat: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def relative(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def size_bytes(self) -> int: ...
 
 
 class OutputsLibrary(Protocol):
@@ -76,101 +62,160 @@ class OutputsLibrary(Protocol):
     ) -> Sequence[SavedFile]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechResult:
-    files: Sequence[SavedFile]
-    seed: int
-    voice: str
-    engine: str
-    model: str
-    duration_s: float
-    took_s: float
-    chunks: list[SpokenChunk]
-    warnings: list[str]
-
-
 class CoreEngine:
-    """Speaks texts through the engine, into the outputs library that it was given."""
+    """Speaks texts and converts recordings through the engine, into the outputs library that it was given.
+
+    Both can be heard while they are made, from the generators `stream_…`; they yield what was kept as their last
+    item. Closing one, or cancelling a coroutine, frees the engine and keeps nothing.
+    """
 
     def __init__(
-        self, planner: Planner, speech: SpeechSettings, host: EngineHost, outputs: OutputsLibrary, metrics: Metrics
+        self,
+        planner: Planner,
+        conversions: ConversionPlanner,
+        speech: SpeechSettings,
+        conversion: ConversionSettings,
+        host: EngineHost,
+        outputs: OutputsLibrary,
+        metrics: Metrics,
     ) -> None:
         self._planner = planner
+        self._conversions = conversions
         self._speech = speech
+        self._conversion = conversion
         self._host = host
         self._outputs = outputs
         self._metrics = metrics
-        # Threads of their own: encoding may fill them without holding up the short tasks of other requests.
+        # Threads of their own: encoding and reading may fill them without holding up the short tasks of other requests.
         self._finishers = ThreadPoolExecutor(FINISHING_AT_ONCE, thread_name_prefix="finish")
+        self._readers = ThreadPoolExecutor(READING_AT_ONCE, thread_name_prefix="read")
 
     def close(self) -> None:
-        self._finishers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._finishers, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def warm_up() -> None:
         """Import what is left out of the start, so that the first request does not wait for it."""
-        importlib.import_module("utils.audio.join")
-        importlib.import_module("utils.audio.encode")
-        importlib.import_module("soundfile")
+        for name in ("utils.audio.live_join", "utils.audio.live_encode", "soundfile"):
+            importlib.import_module(name)
 
     def options(self, request: SpeechRequest) -> SpeechSettings:
         """The server's defaults, with what the request says in their place."""
         return self._planner.options(request)
 
+    def conversion_options(self, request: ConversionRequest) -> ConversionSettings:
+        """As `options`. Raises InvalidRequest."""
+        return self._conversions.options(request)
+
     async def speak(self, request: SpeechRequest) -> SpeechResult:
         """Say the whole text and keep it in the outputs library.
 
-        Cancelling this coroutine frees the engine. Raises what the stages raise: InvalidRequest and TextTooLong,
-        VoiceNotFound, InvalidPath, InvalidAudio, ServiceOverloaded, ModelUnavailable, GenerationTimeout,
-        GenerationFailed, StorageFull.
+        Raises what the stages raise: InvalidRequest and TextTooLong, VoiceNotFound, InvalidPath, InvalidAudio,
+        ServiceOverloaded, ModelUnavailable, GenerationTimeout, GenerationFailed, StorageFull.
         """
+        from utils.audio import join
+
         with self._host.place_in_line() as place:
-            return await self._speak(request, place)
+            clock = _Clock()
+            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=False)
+            clock.lap("plan_s")
+            spoken = await self._speak_chunks(plan, place)
+            clock.lap("synthesis_s")
+            waveforms = [waveform for waveform, _ in spoken]
+            joined = partial(join.with_pauses, waveforms, pauses_ms(plan))
+            made = [(waveform.duration_s, outcome) for waveform, outcome in spoken]
+            return await self._keep_speech(plan, joined, made, clock, live=False)
 
-    async def _speak(self, request: SpeechRequest, place: Place) -> SpeechResult:
-        started_at = time.perf_counter()
-        info = await self._host.wait_until_ready()
-        plan = await asyncio.to_thread(self._plan, request, info)
-        planned_at = time.perf_counter()
-        spoken = await self._speak_chunks(plan, place)
-        spoken_at = time.perf_counter()
-        chunks = _spoken_chunks(plan, spoken)
-        plan.warnings.extend(_remarks(spoken))
-        timings = {
-            "plan_s": planned_at - started_at,
-            "synthesis_s": spoken_at - planned_at,
-            "validation_s": sum(outcome.validation_s for _, outcome in spoken),  # a part of synthesis_s
-        }
-        pauses = [self._pause_ms(chunk.pause, plan.options) for chunk in plan.chunks[:-1]]
-        joined, files = await self._unless_cancelled(
-            partial(self._finish, plan, [waveform for waveform, _ in spoken], pauses, chunks, timings)
-        )
-        took_s = time.perf_counter() - started_at
-        self._metrics.count_generation(joined.duration_s, took_s)
-        return SpeechResult(
-            files,
-            plan.seed,
-            plan.voice.name,
-            info.name,
-            plan.model.name,
-            joined.duration_s,
-            took_s,
-            chunks,
-            plan.warnings,
-        )
+    async def stream_speech(self, request: SpeechRequest) -> AsyncGenerator[LivePiece | SpeechResult]:
+        """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be."""
+        from utils.audio import join
+        from utils.audio.live_join import LiveJoin
 
-    async def _unless_cancelled(self, finish: Callable[[Cancellation], T]) -> T:
-        """Run the last stage in one of its threads; a request that is cancelled meanwhile leaves no files behind."""
-        cancellation = Cancellation()
+        with self._host.place_in_line() as place:
+            clock = _Clock()
+            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=True)
+            clock.lap("plan_s")
+            live = LiveJoin(pauses_ms(plan), plan.model.sample_rate)
+            pieces: list[Waveform] = []
+            made: list[tuple[float, ChunkOutcome]] = []
+            duration_s = 0.0
+            async with aclosing(self._host.stream_work(place, plan.work)) as stream:
+                async for _, event in stream:
+                    if isinstance(event, Waveform):
+                        duration_s += event.duration_s
+                        samples = live.add(event.samples)
+                    else:
+                        made.append((duration_s, event))
+                        duration_s = 0.0
+                        samples = live.end_chunk()
+                    is_last = len(made) == len(plan.work)
+                    if len(samples) or is_last:
+                        pieces.append(Waveform(samples, plan.model.sample_rate))
+                        yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last)
+            clock.lap("synthesis_s")
+            joined = partial(join.poured, pieces, plan.model.sample_rate)
+            result = await self._keep_speech(plan, joined, made, clock, live=True)
+        yield result
+
+    async def convert(self, request: ConversionRequest) -> ConversionResult:
+        """Say the whole recording again in another voice, and keep it in the outputs library.
+
+        Raises what `speak` raises (but for TextTooLong), and FileMissing.
+        """
+        async with aclosing(self.stream_conversion(request, live=False)) as stream:
+            async for event in stream:
+                if isinstance(event, ConversionResult):
+                    return event
+        raise AssertionError("unreachable")
+
+    async def stream_conversion(
+        self, request: ConversionRequest, *, live: bool = True
+    ) -> AsyncGenerator[LivePiece | ConversionResult]:
+        """Convert the recording and yield each window as soon as it is joined; what `convert` raises.
+
+        `live` is for the companion: whether somebody listens meanwhile.
+        """
+        from utils.audio.crossfade import CrossfadeJoin
+        from utils.audio.join import poured
+
+        reading = Cancellation()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._finishers, finish, cancellation)
+            with self._host.place_in_line() as place:
+                clock = _Clock()
+                plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading)
+                clock.lap("plan_s")
+                join = CrossfadeJoin(plan.overlap, plan.model.sample_rate)
+                pieces: list[Waveform] = []
+                async with aclosing(self._converted(plan, place, reading)) as windows:
+                    async for window in windows:
+                        pieces.append(await asyncio.to_thread(join.add, window))
+                        yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last=False)
+                pieces.append(join.finish())
+                yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last=True)
+                clock.lap("conversion_s")
+                record = conversion_record(plan, self._conversion, live=live)
+                joined = partial(poured, pieces, plan.model.sample_rate)
+                duration_s, files = await self._keep(record, joined, clock)
+            yield ConversionResult(
+                files=files,
+                voice=plan.voice.name,
+                engine=plan.engine.name,
+                model=plan.model.name,
+                duration_s=duration_s,
+                took_s=clock.total_s,
+                warnings=plan.warnings,
+                source=plan.source,
+            )
         finally:
-            cancellation.cancel()
+            reading.cancel()
 
-    def _plan(self, request: SpeechRequest, engine: EngineInfo) -> SpeechPlan:
+    # Stages
+
+    def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool) -> SpeechPlan:
         self._outputs.folder(request.folder)
         self._outputs.check_room()
-        return self._planner.plan(request, engine)
+        return self._planner.plan(request, engine, early=early)
 
     async def _speak_chunks(self, plan: SpeechPlan, place: Place) -> list[tuple[Waveform, ChunkOutcome]]:
         from utils.audio import join
@@ -186,89 +231,111 @@ class CoreEngine:
                     pieces = []
         return spoken
 
-    @staticmethod
-    def _pause_ms(pause: Pause, options: SpeechSettings) -> int:
-        return {
-            Pause.NONE: 0,
-            Pause.CLAUSE: options.clause_pause_ms,
-            Pause.SENTENCE: options.sentence_pause_ms,
-            Pause.PARAGRAPH: options.paragraph_pause_ms,
-        }[pause]
+    async def _plan_conversion(
+        self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation
+    ) -> ConversionPlan:
+        def plan() -> ConversionPlan:
+            self._outputs.folder(request.folder)
+            self._outputs.check_room()
+            return self._conversions.plan(request, engine, reading.check)
 
-    def _finish(
+        return await self._read(plan)
+
+    async def _converted(self, plan: ConversionPlan, place: Place, reading: Cancellation) -> AsyncGenerator[Waveform]:
+        """The windows in the new voice, each as long as it was; only some are in memory at a time."""
+        from utils.audio.join import in_a_row
+
+        work = plan.work(reading.check)
+        done = 0
+        while batch := await self._read(list, islice(work, plan.at_once)):
+            parts: list[Waveform] = []
+            try:
+                async with aclosing(self._host.stream_work(place, batch)) as stream:
+                    async for index, event in stream:
+                        if isinstance(event, Waveform):
+                            parts.append(event)
+                        else:
+                            whole = await asyncio.to_thread(in_a_row, parts, plan.model.sample_rate)
+                            yield fitted(whole, batch[index].audio)
+                            parts = []
+                            done += 1
+            except GenerationFailed as error:
+                error.detail = {"window": done}
+                raise
+
+    async def _read(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        task = partial(copy_context().run, call, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, task)
+
+    async def _keep_speech(
         self,
         plan: SpeechPlan,
-        waveforms: Sequence[Waveform],
-        pauses_ms: Sequence[int],
-        chunks: Sequence[SpokenChunk],
-        timings: Mapping[str, float],
-        cancellation: Cancellation,
-    ) -> tuple[Waveform, Sequence[SavedFile]]:
-        from utils.audio import join
-
-        started_at = time.perf_counter()
-        joined = join.with_pauses(waveforms, pauses_ms)
-        timings = {**timings, "join_s": time.perf_counter() - started_at}
-        files = self._outputs.save(
-            joined,
-            generation_type="tts",
-            name_parameters=self._name_parameters(plan),
-            folder=plan.request.folder,
-            formats=plan.options.export_formats,
-            mp3_bitrate_kbps=plan.options.mp3_bitrate_kbps,
-            companion=self._companion(plan, joined, chunks, timings),
-            check=cancellation.check,
+        join: Callable[[], Waveform],
+        made: Sequence[tuple[float, ChunkOutcome]],
+        clock: _Clock,
+        *,
+        live: bool,
+    ) -> SpeechResult:
+        outcomes = [outcome for _, outcome in made]
+        chunks = spoken_chunks(plan, made)
+        plan.warnings.extend(remarks(outcomes))
+        clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
+        duration_s, files = await self._keep(speech_record(plan, self._speech, chunks, live=live), join, clock)
+        return SpeechResult(
+            files=files,
+            voice=plan.voice.name,
+            engine=plan.engine.name,
+            model=plan.model.name,
+            duration_s=duration_s,
+            took_s=clock.total_s,
+            warnings=plan.warnings,
+            seed=plan.seed,
+            chunks=chunks,
         )
-        return joined, files
 
-    def _name_parameters(self, plan: SpeechPlan) -> list[str]:
-        parameters = [f"temp{number(plan.options.temperature)}"]
-        if plan.request.seed:
-            parameters.append(f"seed{plan.request.seed}")
-        if plan.options.exaggeration != self._speech.exaggeration:
-            parameters.append(f"exag{number(plan.options.exaggeration)}")
-        return parameters
+    async def _keep(
+        self, record: Record, join: Callable[[], Waveform], clock: _Clock
+    ) -> tuple[float, Sequence[SavedFile]]:
+        """Join and save in one of the finishing threads; a request that is cancelled meanwhile leaves no files behind.
 
-    @staticmethod
-    def _companion(
-        plan: SpeechPlan, joined: Waveform, chunks: Sequence[SpokenChunk], timings: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """All that is needed to know how the audio came about, and to make it again."""
-        return {
-            "type": "tts",
-            "created_date": datetime.now(UTC).isoformat(),
-            "engine": {"name": plan.engine.name, "model": plan.model.name, "device": plan.engine.device},
-            "voice": {"name": plan.voice.name, "content_hash": plan.voice.content_hash},
-            "seed": plan.seed,
-            "request": {
-                "text": plan.request.text,
-                "reference_audio_filename": plan.request.voice,
-                "seed": plan.request.seed,
-                "sound_words_field": plan.request.sound_words,
-                "project": plan.request.folder,
-                **plan.options.model_dump(mode="json"),
-            },
-            "text": plan.text,
-            "chunks": [
-                {**asdict(chunk), "least_pause_after_ms": CoreEngine._pause_ms(planned.pause, plan.options)}
-                for chunk, planned in zip(chunks, plan.chunks, strict=True)
-            ],
-            "duration_s": joined.duration_s,
-            "sample_rate": joined.sample_rate,
-            "channels": 1,
-            "timings": {name: round(seconds, 6) for name, seconds in timings.items()},
-            "warnings": plan.warnings,
-            "versions": {"server": VERSION, "python": platform.python_version()},
-        }
+        The duration in seconds, and the files.
+        """
+        cancellation = Cancellation()
+
+        def finish() -> tuple[float, Sequence[SavedFile]]:
+            waveform = join()
+            clock.lap("join_s")
+            files = self._outputs.save(
+                waveform,
+                generation_type=record.generation_type,
+                name_parameters=record.name_parameters,
+                folder=record.folder,
+                formats=record.formats,
+                mp3_bitrate_kbps=self._speech.mp3_bitrate_kbps,
+                companion=record.companion(waveform, clock.laps),
+                check=cancellation.check,
+            )
+            return waveform.duration_s, files
+
+        try:
+            duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
+        finally:
+            cancellation.cancel()
+        self._metrics.count_generation(duration_s, clock.total_s)
+        return duration_s, files
 
 
-def _spoken_chunks(plan: SpeechPlan, spoken: Sequence[tuple[Waveform, ChunkOutcome]]) -> list[SpokenChunk]:
-    return [
-        SpokenChunk(index, chunk.text, waveform.duration_s, outcome.seed, outcome.attempts, outcome.score)
-        for index, (chunk, (waveform, outcome)) in enumerate(zip(plan.chunks, spoken, strict=True))
-    ]
+class _Clock:
+    """How long each stage took, in seconds; the first begins now."""
 
+    def __init__(self) -> None:
+        self._started_at = self._lap_at = time.perf_counter()
+        self.laps: dict[str, float] = {}
 
-def _remarks(spoken: Sequence[tuple[Waveform, ChunkOutcome]]) -> list[str]:
-    """What the engine has to say of each chunk, with the chunk's index."""
-    return [f"chunk {index}: {remark}" for index, (_, outcome) in enumerate(spoken) for remark in outcome.remarks]
+    @property
+    def total_s(self) -> float:
+        return time.perf_counter() - self._started_at
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._lap_at = now - self._lap_at, now

@@ -34,6 +34,7 @@ Every failure has one body (`ErrorReply`) with a stable `error_code`; every answ
 """
 TAGS = [
     {"name": "speech", "description": "Text to speech."},
+    {"name": "voice conversion", "description": "A recording in another voice."},
     {"name": "outputs", "description": "The generated files."},
     {"name": "system", "description": "Health, configuration."},
 ]
@@ -45,15 +46,17 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from fastapi import FastAPI
     from starlette.middleware.cors import CORSMiddleware
 
+    from conversion import ConversionPlanner
     from core_engine import CoreEngine
     from engines.host import EngineHost
     from management.outputs import Outputs
+    from management.recordings import Recordings
     from management.voices import Voices
     from monitoring.metrics import Metrics
     from monitoring.middleware import RequestContext
     from monitoring.recent_errors import RecentErrors
     from planning import Planner
-    from routes import documentation, errors, outputs, speech, system
+    from routes import conversion, documentation, errors, outputs, speech, system
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
 
@@ -63,7 +66,10 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         library = Outputs(settings.storage, data_dir(settings))
         planner = Planner(settings.speech, settings.api, Voices(data_dir(settings)))
         app.state.host, app.state.outputs = host, library
-        app.state.core = CoreEngine(planner, settings.speech, host, library, app.state.metrics)
+        conversions = ConversionPlanner(planner, settings.conversion, Recordings(data_dir(settings)))
+        app.state.core = CoreEngine(
+            planner, conversions, settings.speech, settings.conversion, host, library, app.state.metrics
+        )
         await host.start()
         warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(library.remove_strays))
         try:
@@ -87,8 +93,8 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.recent_errors = RecentErrors()
     errors.install(app)
-    for router in (speech.router, outputs.router, system.router, documentation.router):
-        app.include_router(router)
+    for part in (speech, conversion, outputs, system, documentation):
+        app.include_router(part.router)
     documentation.mount_assets(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024)
     app.add_middleware(
@@ -139,7 +145,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--model", help="auto, english, turbo, nano or multilingual: the variant of Chatterbox")
     parser.add_argument("--weights", help="folder with Chatterbox's files", type=from_here)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
-    parser.add_argument("--data-dir", help="folder that holds voices/ and outputs/", type=from_here)
+    parser.add_argument("--data-dir", help="folder that holds voices/, vc_inputs/ and outputs/", type=from_here)
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
     shipped = PROJECT / "config.yaml"
@@ -160,7 +166,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
 
 def make_data_folders(settings: Settings) -> None:
     """Raise OSError now, rather than at the first request, if a folder cannot be made or written."""
-    for name in ("voices", "outputs"):
+    for name in ("voices", "vc_inputs", "outputs"):
         folder = data_dir(settings) / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

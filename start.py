@@ -3,7 +3,7 @@
     python3 start.py [--light] [--host ADDRESS] [--port NUMBER] [--engine NAME] [--data-dir FOLDER] [--config FILE]
                                 install what is missing into .venv, then serve; every argument but --light goes
                                 to main_api.py. --light leaves out torch and Chatterbox: the embedded engine speaks
-    python3 start.py test ...   install the development layer, then lint, check types and run pytest with ...
+    python3 start.py test ...   install the development layer (all of it), then lint, check types and run pytest with ...
     python3 start.py doctor     say what is there, what is missing and how to mend it
     python3 start.py lock ...   write the locks anew from requirements/*.in; ... goes to uv (--upgrade, say)
     python3 start.py --help     this text
@@ -227,7 +227,6 @@ def prepare(environment: Environment, layer: str) -> None:
         if environment.has(layer):
             return  # another start.py was at it while this one waited
         stamped, version = environment.stamped(), environment.python_version()
-        layers = ["full", layer] if stamped.get("full") and layer == "dev" else [layer]
         if None in stamped.values():
             say("The last installation was cut short; .venv is made anew (downloads are kept).")
             make_venv(environment)
@@ -236,9 +235,7 @@ def prepare(environment: Environment, layer: str) -> None:
                 say(f".venv holds Python {version}, which the server does not run on; it is made anew.")
             make_venv(environment)
         uv = find_uv(environment)
-        for name in layers:
-            if not environment.has(name):
-                install(environment, uv, name)
+        install(environment, uv, layer)
 
 
 def make_venv(environment: Environment) -> None:
@@ -260,7 +257,7 @@ def install(environment: Environment, uv: str, layer: str) -> None:
     environment.stamp(layer, None)
     command = [uv, "pip", "install", "--python", str(environment.python), "--only-binary", ":all:"]
     options = ["--no-deps", "--require-hashes", "-r", str(lock)]  # a lock names all that it needs
-    if layer == "full" and install_torch(environment, command, lock):
+    if layer != "light" and install_torch(environment, command, lock):
         options += ["--excludes", str(environment.folder / "from-torch-index.txt")]
     run_step(f"Install the {layer} layer from {LOCKS[layer]}", command + options)
     environment.stamp(layer, lock_hash)

@@ -9,10 +9,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 AudioFormatName = Literal["wav", "mp3", "flac"]
 WhisperName = Literal["tiny", "base", "small", "medium", "large"]
+
+
+def each_once(names: tuple[AudioFormatName, ...]) -> tuple[AudioFormatName, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 class Section(BaseModel):
@@ -39,7 +43,8 @@ class StorageSettings(Section):
     """Where files are kept."""
 
     data_dir: Path = Field(
-        Path("data"), description="folder that holds voices/ and outputs/; a relative path starts at the project"
+        Path("data"),
+        description="folder of voices/, vc_inputs/ and outputs/; a relative path starts at the project",
     )
     min_free_mb: int = Field(
         256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)"
@@ -118,7 +123,9 @@ class ChatterboxSettings(Section):
     batch: int = Field(
         0, ge=0, le=128, description="chunks that are spoken at once; 0 = 8 on a CPU, 32 on a GPU; memory grows with it"
     )
-    threads: int = Field(0, ge=0, le=256, description="processor threads of the model; 0 = one for each core")
+    threads: int = Field(
+        0, ge=0, le=256, description="processor threads of the models; 0 = one for each core, or OMP_NUM_THREADS"
+    )
     unload_after_s: float = Field(
         900.0, ge=0, description="seconds without work after which a variant leaves memory, the default one stays"
     )
@@ -169,10 +176,28 @@ class SpeechSettings(Section):
     paragraph_pause_ms: int = Field(650, ge=0, le=10_000, description="least pause between paragraphs")
     mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
 
-    @field_validator("export_formats")
-    @classmethod
-    def _each_once(cls, names: tuple[AudioFormatName, ...]) -> tuple[AudioFormatName, ...]:
-        return tuple(dict.fromkeys(names))
+    _each_once = field_validator("export_formats")(each_once)
+
+
+class ConversionSettings(Section):
+    """What a request for voice conversion means where it says nothing."""
+
+    chunk_sec: float = Field(60.0, ge=1, le=300, description="seconds of the recording that are converted at once")
+    overlap_sec: float = Field(
+        0.1, ge=0, le=5, description="seconds that neighbouring windows share and cross-fade over; below `chunk_sec`"
+    )
+    disable_watermark: bool = Field(True, description="false = watermark, by the models that have one")
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+        ("wav", "mp3"), description="files made of each conversion; the first is the one streamed"
+    )
+
+    _each_once = field_validator("export_formats")(each_once)
+
+    @model_validator(mode="after")
+    def _windows_go_on(self) -> ConversionSettings:
+        if self.overlap_sec >= self.chunk_sec:
+            raise ValueError("overlap_sec must be less than chunk_sec")
+        return self
 
 
 class LoggingSettings(Section):
@@ -192,4 +217,5 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     chatterbox: ChatterboxSettings = ChatterboxSettings()
     speech: SpeechSettings = SpeechSettings()
+    conversion: ConversionSettings = ConversionSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -15,9 +15,6 @@ from resilience.errors import ModelUnavailable
 logger = logging.getLogger(__name__)
 
 
-NOT_YET = "its weights are within reach, but this version of the server cannot load them yet"
-
-
 @dataclass(frozen=True, slots=True)
 class Wish:
     """The settings that decide which engine speaks. Plain, so that the engine process starts without pydantic."""
@@ -46,7 +43,7 @@ def choose(wish: Wish) -> Choice:
     """
     if wish.name == "embedded":
         return Choice(_embedded)
-    problem = weights.why_unavailable(wish.chatterbox.hub_timeout_s) or NOT_YET
+    problem = weights.why_unavailable(wish.chatterbox)
     if problem is None:
         return Choice(lambda: _chatterbox(wish.chatterbox))
     if wish.name == "chatterbox" or wish.fallback == "none":

@@ -69,6 +69,12 @@ def stopping(scope: Scope) -> Response:
     return _reply(scope, 503, errors.ModelUnavailable.code, "the server is stopping", headers={"Retry-After": "10"})
 
 
+def cut_short(scope: Scope, error: SpeechError) -> None:
+    """Note a failure that comes too late to be told: the status line is out, the body can only break off."""
+    logger.warning("answer cut short code=%s route=%s reason=%s", error.code, route_of(scope), error.message)
+    scope["app"].state.recent_errors.add(error.code, status_of(type(error)), route_of(scope), context.request_id.get())
+
+
 def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: for each status the codes that it can carry."""
     codes: dict[int, list[str]] = {}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from core_engine import SavedFile, SpeechResult
+from generations import Generation, SavedFile
+from resilience import errors
 from resilience.errors import RangeNotSatisfiable
+from utils.audio.formats import FORMATS
 
 MAX_HEADER_CHARACTERS = 1000
 RANGE = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
@@ -23,11 +27,40 @@ AUDIO_HEADERS = (
 )
 
 
-def generated_file(result: SpeechResult, format_name: str) -> Response:
-    """The finished file of a generation, with what is known of it in the headers."""
+# What every request that makes audio can meet, for its documentation.
+GENERATION_FAILURES = (
+    errors.InvalidRequest,
+    errors.InvalidPath,
+    errors.InvalidAudio,
+    errors.VoiceNotFound,
+    errors.FileTooLarge,
+    errors.UnsupportedFormat,
+    errors.GenerationFailed,
+    errors.GenerationTimeout,
+    errors.ModelUnavailable,
+    errors.ServiceOverloaded,
+    errors.StorageFull,
+)
+
+
+def audio_answers(description: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The 200 of a route that makes audio, for OpenAPI: the audio itself, or the JSON that describes its files."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        200: {
+            "description": "the audio (`response_mode=stream` or `live`), or a description of the files (`url`)",
+            "model": description,
+            "content": {audio_format.media_type: binary for audio_format in FORMATS.values()},
+            "headers": {name: {"schema": {"type": "string"}} for name in AUDIO_HEADERS},
+        }
+    }
+
+
+def generated_file(result: Generation, format_name: str, more: Mapping[str, str] | None = None) -> Response:
+    """The finished file of a generation, with what is known of it in the headers, and more of them if there are."""
     chosen = next(file for file in result.files if file.format.name == format_name)
     headers = {
-        "X-Generation-Seed": str(result.seed),
+        **(more or {}),
         "X-Processing-Time": f"{result.took_s:.4f}",
         "X-Audio-Duration": f"{result.duration_s:.4f}",
         "X-Engine": result.engine,
@@ -35,8 +68,7 @@ def generated_file(result: SpeechResult, format_name: str) -> Response:
             f"{file.format.name}:{file.url}" for file in result.files if file is not chosen
         ),
     }
-    if result.warnings:
-        headers["X-Warnings"] = _header_text(result.warnings)
+    headers.update(warning_header(result.warnings))
     return FileResponse(chosen.path, media_type=chosen.format.media_type, filename=chosen.path.name, headers=headers)
 
 
@@ -68,5 +100,7 @@ def _is_satisfiable(header: str, size: int) -> bool:
     )
 
 
-def _header_text(sentences: Sequence[str]) -> str:
-    return " | ".join(sentences).encode("ascii", "replace").decode("ascii")[:MAX_HEADER_CHARACTERS]
+def warning_header(warnings: Sequence[str]) -> dict[str, str]:
+    """`X-Warnings`, if there are any."""
+    text = " | ".join(warnings).encode("ascii", "replace").decode("ascii")[:MAX_HEADER_CHARACTERS]
+    return {"X-Warnings": text} if text else {}

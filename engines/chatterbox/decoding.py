@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.chatterbox.alignment import Alignment, aligned_heads
-from engines.chatterbox.attention import AttentionWatch, Segment, SegmentAttention, StepAttention
-from engines.chatterbox.backbone import take_backbone
-from engines.chatterbox.inputs import Inputs
-from engines.chatterbox.kv_cache import KeyValues, KVCache, Prefix, PrefixCache
-from engines.chatterbox.linear import Precision, packer, stream_dtype, usable_precision
+from engines.chatterbox.alignment import Alignment
+from engines.chatterbox.linear import Precision, usable_precision
+from engines.chatterbox.prefixes import PrefixCache
+from engines.chatterbox.reading import Reader
 from engines.chatterbox.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
 from engines.chatterbox.sequence import SpeechSequence
+from engines.chatterbox.transformer import Transformer
 from engines.chatterbox.variants import Variant
 from engines.chatterbox.voice import PreparedVoice
 
@@ -38,14 +37,15 @@ class _Stream:
     alignment: Alignment | None
     text_starts: int  # the position of its text in its rows
     rows: list[int] = field(default_factory=list)  # of the cache: with its text and, if guided, without
-    logits: Tensor | None = None  # (vocabulary,): what its next token is drawn from
+    logits: Tensor = None  # (vocabulary,): what its next token is drawn from, set as soon as its text is read
 
 
 class Decoder:
     """The T3 of one model and the sequences that it is speaking. To be used from one thread.
 
     The transformer's weights move from `t3` (upstream's T3, float32, in eval mode, on `device`) into the decoder, in
-    the given precision: `t3` cannot run by itself afterwards. At most `max_sequences` are spoken at a time.
+    the given precision: `t3` cannot run by itself afterwards. At most `max_sequences` are spoken at a time, and about
+    `prefix_bytes` are kept of what their voices begin with.
     Raises ValueError for a precision that the device has no kernels for.
     """
 
@@ -60,23 +60,15 @@ class Decoder:
     ) -> None:
         self.precision = usable_precision(precision, device)
         self.max_sequences = max_sequences
+        self._is_llama = variant.family == "llama"
         self._family = variant.family
         self._config = t3.hp
         self._device = device
-        dtype = stream_dtype(self.precision, device)
-        self._probabilities = llama_probabilities if self._family == "llama" else gpt2_probabilities
         with torch.inference_mode():
-            pack = packer(self.precision, device)
-            head = t3.speech_head
-            self._head = pack(head.weight.detach(), None if head.bias is None else head.bias.detach())
-            self._backbone = take_backbone(t3, pack, dtype)
-            t3.speech_head.to("meta")
-            t3.text_head.to("meta")  # for training only
-            self._inputs = Inputs(t3, dtype, device)
-            self._nothing = KeyValues.none(self._backbone.shape, dtype, device)
-            self._cache = KVCache(self._backbone.shape, dtype, device)
+            self._transformer = Transformer(t3, self.precision, device)
+        self._cache = self._transformer.cache
         self._prefixes = PrefixCache(prefix_bytes)
-        self._watch = AttentionWatch(aligned_heads() if self._config.is_multilingual else ())
+        self._reader = Reader(self._transformer, self._prefixes, has_emotion=self._config.emotion_adv)
         self._streams: list[_Stream] = []
         self._owners: list[_Stream] = []  # of the cache's rows
 
@@ -87,10 +79,10 @@ class Decoder:
 
     @property
     def size_bytes(self) -> int:
-        """The memory that active sequences and prefixes take now, beside the weights."""
+        """The memory that active sequences and the beginnings of voices take now, beside the weights."""
         return self._cache.size_bytes + self._prefixes.size_bytes
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def admit(
         self,
         text_tokens: Sequence[int],
@@ -104,34 +96,37 @@ class Decoder:
         Chance comes from `generator` alone, as upstream takes it from the global one: after torch.manual_seed(s) there,
         and with a generator of seed s here, the tokens are equal, and so is the state that the generator is left in.
 
-        Raises RuntimeError when `max_sequences` are active, and ValueError for a text without tokens, or for one that
-        with `max_tokens` is longer than the model.
+        Raises RuntimeError when `max_sequences` are active, and ValueError for a text without tokens or for one that
+        the model has no room for, with `max_tokens` after it.
         """
         if len(self._streams) >= self.max_sequences:
             raise RuntimeError(f"{self.max_sequences} sequences are active already")
         text = self._framed(text_tokens)
-        prefix = self._prefix(voice, performance.exaggeration)
-        self._check_lengths(prefix.length, len(text), max_tokens)
+        prefix = self._reader.prefix(voice, performance.exaggeration)
+        self._check_room(prefix.length + len(text), len(text), max_tokens)
         stream = _Stream(
             sequence=SpeechSequence(self._family, self._config.stop_speech_token, max_tokens),
             performance=performance,
             generator=generator,
-            said=self._said(self._config.start_speech_token),
+            said=self._only(self._config.start_speech_token),
             alignment=Alignment(len(text), self._config.stop_speech_token) if self._config.is_multilingual else None,
             text_starts=prefix.length,
         )
-        self._read(stream, text, prefix, voice)
+        logits = self._reader.read(text, prefix, is_guided=self._is_llama and performance.cfg_weight > 0)
+        stream.rows = list(range(len(self._owners), self._cache.rows))
+        self._owners += [stream] * len(stream.rows)
         self._streams.append(stream)
+        self._hear([stream], logits[:1], logits[-1:], attention_row=0)
         return stream.sequence
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def step(self) -> None:
         """One token for every active sequence; those that are finished by it leave."""
         if not self._streams:
             return
         for stream, token in zip(self._streams, self._sampled(), strict=True):
-            if self._family == "gpt2" and not stream.sequence.tokens:
-                stream.said.zero_()  # inference_turbo penalizes the start token at the first step only
+            if not self._is_llama and not stream.sequence.tokens:
+                stream.said.zero_()  # inference_turbo penalizes the start token in the first draw only
             stream.said[token] = True
             stream.sequence.take(token)
         for stream in [stream for stream in self._streams if stream.sequence.is_finished]:
@@ -139,9 +134,9 @@ class Decoder:
         if self._streams:
             self._advance()
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def drop(self, sequence: SpeechSequence) -> None:
-        """Let go of a sequence at once; nothing happens if it has left already."""
+        """Let go of a sequence at once, ended by "dropped"; nothing happens if it has left already."""
         for stream in [stream for stream in self._streams if stream.sequence is sequence]:
             sequence.ended_by = "dropped"
             self._leave(stream)
@@ -150,35 +145,65 @@ class Decoder:
         """The text as the family reads it: a Llama model wants its start and stop around it."""
         if not tokens:
             raise ValueError("a text without tokens cannot be spoken")
-        if self._family == "gpt2":
+        if not self._is_llama:
             return list(tokens)
         return [self._config.start_text_token, *tokens, self._config.stop_text_token]
 
-    def _check_lengths(self, prefix: int, text: int, max_tokens: int) -> None:
-        whole = prefix + text + self._inputs.starts + max_tokens
-        if whole > self._backbone.shape.positions or text > self._inputs.most_text:
-            raise ValueError(f"{text} tokens of text and {max_tokens} of speech are more than the model has room for")
-        if not 0 < max_tokens <= self._inputs.most_speech:
-            raise ValueError(f"max_tokens must be 1 to {self._inputs.most_speech}, not {max_tokens}")
+    def _check_room(self, read: int, text: int, max_tokens: int) -> None:
+        inputs, positions = self._transformer.inputs, self._transformer.shape.positions
+        if text > (inputs.most_text or positions):
+            raise ValueError(f"a text of {text} tokens is longer than the model's {inputs.most_text}")
+        room = min(inputs.most_speech or positions, positions - read - inputs.starts)
+        if not 0 < max_tokens <= room:
+            raise ValueError(f"max_tokens must be 1 to {room} after a text of {text} tokens, not {max_tokens}")
 
-    def _said(self, token: int) -> Tensor:
+    def _only(self, token: int) -> Tensor:
         said = torch.zeros(self._config.speech_tokens_dict_size, dtype=torch.bool, device=self._device)
         said[token] = True
         return said
 
-    def _prefix_key(self, voice: PreparedVoice, exaggeration: float) -> tuple[str, float | None]:
-        return voice.key, exaggeration if self._config.emotion_adv else None
+    def _sampled(self) -> list[int]:
+        logits = torch.stack([self._judged(stream) for stream in self._streams])
+        said = torch.stack([stream.said for stream in self._streams])
+        performances = [stream.performance for stream in self._streams]
+        probabilities = (llama_probabilities if self._is_llama else gpt2_probabilities)(logits, said, performances)
+        tokens: list[int] = draw(probabilities, [stream.generator for stream in self._streams]).tolist()
+        return tokens
 
-    def _prefix(self, voice: PreparedVoice, exaggeration: float) -> Prefix:
-        key = self._prefix_key(voice, exaggeration)
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            embeddings = self._inputs.voice(voice, exaggeration)
-            row = self._cache.add(self._nothing, room=len(embeddings))
-            try:
-                self._read_segments([Segment(row, len(embeddings))], embeddings)
-                prefix = Prefix(self._cache.copy(row, len(embeddings)), len(embeddings))
-            finally:
-                self._cache.remove(row)
-            self._prefixes.put(key, prefix)
-        return prefix
+    def _judged(self, stream: _Stream) -> Tensor:
+        """The stream's logits, as the analyzer of a multilingual model lets them be."""
+        if stream.alignment is None:
+            return stream.logits
+        last = stream.sequence.tokens[-1] if stream.sequence.tokens else self._config.start_speech_token
+        return stream.alignment.step(stream.logits[None], next_token=last)[0]
+
+    def _advance(self) -> None:
+        logits = self._transformer.advance(
+            [stream.sequence.tokens[-1] for stream in self._owners],
+            [len(stream.sequence.tokens) for stream in self._owners],
+        )
+        conditioned = [stream.rows[0] for stream in self._streams]
+        compared = [stream.rows[-1] for stream in self._streams]  # with itself where there is no guidance
+        self._hear(self._streams, logits[conditioned], logits[compared])
+
+    def _hear(
+        self, streams: Sequence[_Stream], conditioned: Tensor, compared: Tensor, attention_row: int | None = None
+    ) -> None:
+        """Keep for each stream what its next token is drawn from."""
+        weights = [stream.performance.cfg_weight for stream in streams]
+        for stream, logits in zip(streams, guided(conditioned, compared, weights), strict=True):
+            stream.logits = logits
+            if stream.alignment is not None:
+                row = stream.rows[0] if attention_row is None else attention_row
+                stream.alignment.listen(self._transformer.watch.weights, row, stream.text_starts)
+
+    def _leave(self, stream: _Stream) -> None:
+        """Free the stream's rows; the last rows move into them."""
+        self._streams.remove(stream)
+        while stream.rows:
+            row = stream.rows.pop()
+            moved = self._cache.remove(row)
+            owner = self._owners.pop()
+            if moved != row:
+                self._owners[row] = owner
+                owner.rows[owner.rows.index(moved)] = row

@@ -37,13 +37,14 @@ from resilience.errors import ModelUnavailable
 from utils.files.atomic import NO_SPACE, write_atomically
 
 HASHED_BLOCK_BYTES = 1 << 22
+SHA256_DIGITS = 64
 LOCK_SLICE_S = 0.5
 PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A file as the hub describes it. `etag` is its SHA-256, or, of a small file, its SHA-1 as a git blob."""
+    """A file as the hub describes it. `etag` names its content: a SHA-256 if it is large, else the hash git gave it."""
 
     name: str
     url: str
@@ -80,7 +81,7 @@ def download(
     check: Callable[[], None],
     patience: Patience = PATIENCE,
 ) -> Located:
-    """Fetch what the hub's cache lacks of a variant, all files at one commit, each verified by its hash.
+    """Fetch what the hub's cache lacks of a variant, all files at one commit, the large ones verified by hash.
 
     Goes on where an earlier call was broken off. `on_progress` hears of it once a second, `check` is called several
     times a second and may raise. Raises ModelUnavailable with a sentence that names the file and the reason.
@@ -97,7 +98,7 @@ def download(
         return _Cache(cache, variant.repository).take(published, source, on_progress, check, patience)
     except HfHubHTTPError as error:
         raise ModelUnavailable(_explanation(error, variant.repository)) from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, EntryNotFoundError) as error:
         raise ModelUnavailable(f"fetching {variant.name} failed: {error}") from error
     except OSError as error:
         if error.errno in NO_SPACE:
@@ -239,13 +240,10 @@ class _Cache:
 
 
 def _has_hash(path: Path, file: Published, check: Callable[[], None]) -> bool:
-    """False if the content is another than its etag says; True where the etag is no hash (a mirror)."""
-    if len(file.etag) == 64:
-        digest = hashlib.sha256()
-    elif len(file.etag) == 40:
-        digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
-    else:
+    """False if the content is another than its etag says. Only large files have their SHA-256 as etag."""
+    if len(file.etag) != SHA256_DIGITS:
         return True
+    digest = hashlib.sha256()
     with path.open("rb") as content:
         while block := content.read(HASHED_BLOCK_BYTES):
             check()

@@ -18,9 +18,19 @@ class Inputs:
     def __init__(self, t3: Any, dtype: torch.dtype, device: torch.device) -> None:
         self._t3 = t3
         self._dtype, self._device = dtype, device
-        self.has_positions = t3.speech_pos_emb is not None
+        self._has_positions = t3.speech_pos_emb is not None
         # T3.inference gives the start token twice, each at position 0; inference_turbo once
         self.starts = 1 if t3.is_gpt else 2
+
+    @property
+    def most_text(self) -> int | None:
+        """Text tokens that there are positions for; None where the transformer's own positions are the limit."""
+        return len(self._t3.text_pos_emb.emb.weight) if self._has_positions else None
+
+    @property
+    def most_speech(self) -> int | None:
+        """Likewise of speech tokens, after the start token."""
+        return len(self._t3.speech_pos_emb.emb.weight) - 1 if self._has_positions else None
 
     def voice(self, voice: PreparedVoice, exaggeration: float) -> Tensor:
         """Speaker, prompt and emotion."""
@@ -33,11 +43,13 @@ class Inputs:
 
     def text(self, tokens: Sequence[int]) -> Tensor:
         embeddings = self._t3.text_emb(self._tensor(tokens))
-        return (embeddings + self._text_positions(len(tokens))).to(self._dtype)
+        if self._has_positions:
+            embeddings = embeddings + self._t3.text_pos_emb.emb.weight[: len(tokens)]
+        return embeddings.to(self._dtype)
 
     def no_text(self, start: int, length: int) -> Tensor:
         """The positions `start` to `length` of a text of zeros, to which guidance compares. Llama models only."""
-        return self._text_positions(length)[start:].to(self._dtype)
+        return self._t3.text_pos_emb.emb.weight[start:length].to(self._dtype)
 
     def beginning(self) -> Tensor:
         """The start tokens, from which speech goes on."""
@@ -47,12 +59,9 @@ class Inputs:
     def speech(self, tokens: Sequence[int], steps: Sequence[int]) -> Tensor:
         """Speech tokens, each of which is the `steps`-th of its sequence; the first that was sampled is the 1st."""
         embeddings = self._t3.speech_emb(self._tensor(tokens))
-        if self.has_positions:
+        if self._has_positions:
             embeddings = embeddings + self._t3.speech_pos_emb.emb(self._tensor(steps))
         return embeddings.to(self._dtype)
-
-    def _text_positions(self, length: int) -> Tensor | float:
-        return self._t3.text_pos_emb.emb.weight[:length] if self.has_positions else 0.0
 
     def _tensor(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, device=self._device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # Both repositories publish the first form; save_pretrained() of newer transformers writes the second.
@@ -21,7 +22,8 @@ class Variant:
 
     `takes` names the members of `Sampling` that it heeds; `min_p` to `repetition_penalty` are what the package gives
     it where a request says nothing. The voice prompt is `prompt_s` seconds of the reference, as at most
-    `prompt_tokens` tokens; a reference shorter than `least_reference_s` is refused.
+    `prompt_tokens` tokens; a reference shorter than `least_reference_s` is refused. `watches_alignment` is true if
+    upstream steers it by where its attention is in the text; `drops_last_token` if its last token is a noise.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Variant:
     vocabularies: tuple[tuple[str, ...], ...] = ()
     optional_files: tuple[str, ...] = ()
     own_voice_file: str = "conds.pt"  # optional too
+    watches_alignment: bool = False
+    drops_last_token: bool = False
 
     @property
     def needed_files(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
@@ -84,8 +88,7 @@ MULTILINGUAL = Variant(
     t3_files=("t3_mtl23ls_v3.safetensors", "t3_mtl23ls_v2.safetensors"),
     s3gen_file="s3gen.pt",
     voice_encoder_file="ve.pt",
-    tokenizer_files=("grapheme_mtl_merged_expanded_v1.json",),
-    optional_files=("Cangjie5_TC.json",),  # Chinese alone needs it
+    tokenizer_files=("grapheme_mtl_merged_expanded_v1.json", "Cangjie5_TC.json"),
     languages=LANGUAGES,
     takes=LLAMA_TAKES,
     text_vocabulary=2454,
@@ -98,6 +101,7 @@ MULTILINGUAL = Variant(
     least_reference_s=0.5,
     flow_steps=10,
     has_tags=False,
+    watches_alignment=True,
 )
 
 TURBO = Variant(
@@ -149,3 +153,14 @@ NANO = Variant(
 )
 
 VARIANTS = {variant.name: variant for variant in (ENGLISH, TURBO, NANO, MULTILINGUAL)}
+
+
+def edition(variant: Variant, files: Iterable[str]) -> Variant:
+    """The variant as it is asked when it is made of these files.
+
+    The third multilingual model was trained without the analyser of its attention, with another penalty, and ends in
+    40 ms of noise (upstream's pull request 516).
+    """
+    if "t3_mtl23ls_v3.safetensors" not in files:
+        return variant
+    return replace(variant, repetition_penalty=1.2, watches_alignment=False, drops_last_token=True)

@@ -1,0 +1,1 @@
+"""Listeners that write down what was said, and what their transcripts are worth."""

@@ -40,12 +40,9 @@ _VALUES = {
     for form in _forms(word)
 } | {"oh": 0, "nought": 0, "half": 2, "halves": 2, "quarter": 4, "quarters": 4}
 _ROMAN = {
-    word: value
-    for value, word in enumerate("ii iii iv - vi vii viii ix - xi xii xiii xiv xv xvi xvii xviii xix xx".split(), start=2)
+    word: value for value, word in enumerate("ii iii iv - vi vii viii ix - xi xii xiii xiv xv xvi".split(), start=2)
 }
-_MULTIPLES = {
-    form: multiple for word, multiple in {"hundred": 100, **_SCALES}.items() for form in (word, f"{word}th")
-}
+_MULTIPLES = {form: multiple for word, multiple in {"hundred": 100, **_SCALES}.items() for form in (word, f"{word}th")}
 
 
 def in_digits(words: Sequence[str]) -> list[str]:
@@ -140,7 +137,7 @@ def readings(word: str) -> list[list[str]]:
         century, rest = divmod(value, 100)
         tail = [] if not rest else ["oh", _SMALL[rest]] if rest < 10 else _said(rest)
         ways += [[*_said(century), *(tail or ["hundred"])], [*_said(century), "hundred", *_said(rest, none="")]]
-    if len(digits) > 2 or digits.startswith("0"):
+    if (len(digits) > 2 and value % 1000) or digits.startswith("0"):
         ways += [[_SMALL[int(digit)] for digit in digits], ["oh" if d == "0" else _SMALL[int(d)] for d in digits]]
     if ending == "s":
         ways = [[*way[:-1], f"{way[-1][:-1]}ies" if way[-1].endswith("y") else f"{way[-1]}s"] for way in ways]

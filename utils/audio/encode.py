@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from utils.audio.waveform import Waveform
 
 IEEE_FLOAT = 3
+UNKNOWN = 0xFFFFFFFF  # a size that a RIFF head cannot know
 
 
 def write_audio(waveform: Waveform, file: BinaryIO, format_name: str, mp3_bitrate_kbps: int) -> None:
@@ -22,13 +23,7 @@ def write_audio(waveform: Waveform, file: BinaryIO, format_name: str, mp3_bitrat
         case "wav":
             write_wav(waveform, file)
         case "mp3":
-            _write_by_soundfile(
-                waveform,
-                file,
-                format="MP3",
-                bitrate_mode="CONSTANT",
-                compression_level=_mp3_level(mp3_bitrate_kbps, waveform.sample_rate),
-            )
+            _write_by_soundfile(waveform, file, **mp3_how(mp3_bitrate_kbps, waveform.sample_rate))
         case "flac":
             _write_by_soundfile(waveform, file, format="FLAC", subtype="PCM_24")
         case _:
@@ -42,13 +37,30 @@ def write_wav(waveform: Waveform, file: BinaryIO) -> None:
     would never give the same bytes twice. Layout: Microsoft's RIFF WAVE, format 3 with its fact chunk.
     """
     samples = np.ascontiguousarray(waveform.samples, dtype="<f4")
-    rate, width = waveform.sample_rate, samples.itemsize
-    form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, IEEE_FLOAT, 1, rate, rate * width, width, 8 * width, 0)
-    fact = struct.pack("<4sII", b"fact", 4, len(samples))
-    data_head = struct.pack("<4sI", b"data", samples.nbytes)
-    size = 4 + len(form) + len(fact) + len(data_head) + samples.nbytes
-    file.write(b"".join((struct.pack("<4sI4s", b"RIFF", size, b"WAVE"), form, fact, data_head)))
+    file.write(wav_head(waveform.sample_rate, len(samples)))
     file.write(samples.data)
+
+
+def wav_head(sample_rate: int, count: int | None) -> bytes:
+    """All that comes before the samples of a WAV file; None as their count is that of a stream that has not ended.
+
+    Its sizes are then the largest there are, which players take for "until the end".
+    """
+    width = 4
+    form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, IEEE_FLOAT, 1, sample_rate, sample_rate * width, width, 8 * width, 0)
+    fact_head = struct.pack("<4sI", b"fact", 4)
+    inner = 4 + len(form) + len(fact_head) + 4 + 8
+    length = UNKNOWN if count is None else count
+    data_size = UNKNOWN if count is None else count * width
+    size = UNKNOWN if count is None else inner + data_size
+    head = struct.pack("<4sI4s", b"RIFF", size, b"WAVE")
+    return b"".join((head, form, fact_head, struct.pack("<I4sI", length, b"data", data_size)))
+
+
+def mp3_how(bitrate_kbps: int, sample_rate: int) -> dict[str, Any]:
+    """What soundfile is told so that it writes MP3 at a constant bit rate."""
+    level = _mp3_level(bitrate_kbps, sample_rate)
+    return {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
 
 
 def _write_by_soundfile(waveform: Waveform, file: BinaryIO, **how: object) -> None:

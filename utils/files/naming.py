@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+
+LONGEST_WORD = 60
 
 
 class GenerationNames:
@@ -21,6 +25,12 @@ class GenerationNames:
             self._last = max(self._now(), self._last + timedelta(microseconds=1))
             moment = self._last
         return "_".join((generation_type, moment.strftime("%Y-%m-%d_%H%M%S_%f"), *parameters))
+
+
+def word(text: str) -> str:
+    """A text as it stands in a file name: ASCII letters, digits, `.`, `_` and hyphens; `x` if nothing is left."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._]+", "-", plain)[:LONGEST_WORD].strip("-._") or "x"
 
 
 def number(value: float) -> str:

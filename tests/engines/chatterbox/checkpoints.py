@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-__all__ = ["FOLDERS", "STOP_AFTER", "TAGS", "architecture", "build", "environment", "hub_cache"]
+__all__ = ["FOLDERS", "STOP_AFTER", "TAGS", "architecture", "build", "environment", "files_of", "hub_cache"]
 
 FOLDERS = {"english": "english", "turbo": "turbo", "nano": "turbo", "multilingual": "multilingual"}
 STOP_AFTER = 40
@@ -64,6 +64,11 @@ def build(folder: Path, seed: int = 0) -> Path:
         _build_multilingual(folder / "multilingual", *listeners)
         _build_turbo(folder / "turbo", listeners[0])
     return folder
+
+
+def files_of(built: Path, variant: str) -> dict[str, Path]:
+    """What `load_modules` is given for a variant."""
+    return {path.name: path for path in (built / FOLDERS[variant]).iterdir()}
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,203 @@
+"""Chatterbox as an engine of this server: every variant, any number of voices, chunks of all requests in one batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from engines.base import (
+    Cancellation,
+    ChunkRequest,
+    Conditionals,
+    EngineInfo,
+    LoadProgress,
+    ModelInfo,
+    Remark,
+    VoicePrompt,
+    WindowRequest,
+)
+from engines.chatterbox import conditioning, guard
+from engines.chatterbox.conditioning import VoiceStore
+from engines.chatterbox.fleet import Fleet, LoadedModel
+from engines.chatterbox.model_thread import Ended, ModelThread, SpeakingChunk
+from engines.chatterbox.options import ChatterboxOptions
+from engines.chatterbox.rendering import RenderJob, speech_tokens_of
+from engines.chatterbox.variants import VARIANTS, Variant
+from engines.chatterbox.voice import PreparedVoice
+from engines.chatterbox.watermark import Watermark
+from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from utils.audio.resample import resample
+from utils.audio.waveform import Waveform
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE = 24_000
+TOKENIZER_RATE = 16_000
+OWN_VOICE = "default"
+BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
+RENDERS_ON_GPU = 8  # on a CPU chunks are rendered one by one: together they would take as long
+LONGEST_CHUNK = 300  # characters, some 20 s: longer ones lose words, and the cost of attention grows with the square
+
+
+class ChatterboxEngine:
+    """`SpeechEngine` by Chatterbox: the threads that call it wait for the one that has the models.
+
+    Raises ModelUnavailable if the device that the settings name is not there.
+    """
+
+    def __init__(self, options: ChatterboxOptions) -> None:
+        self._options = options
+        self._device = device_of(options.device)
+        is_cpu = self._device.type == "cpu"
+        self._batch = options.batch or (BATCH_ON_CPU if is_cpu else BATCH_ON_GPU)
+        self._fleet = Fleet(options, self._device, self._batch)
+        self._default = self._fleet.default()
+        self._thread = ModelThread(
+            self._fleet, self._default.name, self._batch, renders_together=1 if is_cpu else RENDERS_ON_GPU
+        )
+        self._watermark = Watermark()
+        self._voices: VoiceStore | None = None
+        if options.voice_folder and options.voice_disk_mb:
+            self._voices = VoiceStore(Path(options.voice_folder), options.voice_disk_mb * 1_000_000)
+        if options.threads:  # else as many as torch finds cores, or OMP_NUM_THREADS says
+            torch.set_num_threads(options.threads)
+
+    def load(self, on_progress: Callable[[LoadProgress], None]) -> EngineInfo:
+        """Load the default variant, fetching it if need be. Raises ModelUnavailable naming what is missing."""
+        self._fleet.load(self._default.name, on_progress)
+        self._thread.start()
+        others = [variant for variant in VARIANTS.values() if variant is not self._default]
+        models = tuple(self._info(variant) for variant in (self._default, *others))
+        return EngineInfo("chatterbox", str(self._device), models, concurrency=self._batch)
+
+    def loaded(self) -> Sequence[str]:
+        return [*self._fleet.models]
+
+    def prepare(self, model: str, voice: VoicePrompt, recording: BinaryIO, cancellation: Cancellation) -> PreparedVoice:
+        """From the voices kept on disk, or by listening. Raises InvalidAudio, ModelUnavailable, Cancelled."""
+
+        def listen(loaded: LoadedModel) -> PreparedVoice:
+            key = f"{loaded.variant.name}-{loaded.revision}-{voice.content_hash}"
+            kept = self._voices.get(key) if self._voices else None
+            if kept is None:
+                kept = conditioning.prepare(loaded, recording, key, cancellation.check)
+                if self._voices:
+                    self._voices.put(kept)
+            return kept
+
+        return self._thread.call(model, listen, cancellation)
+
+    def speak(
+        self, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> Iterator[Waveform | Remark]:
+        """Begin to speak; the samples come whole, or in growing pieces if the chunk is wanted early."""
+        speaking = SpeakingChunk(chunk, _own(conditionals), self._flow_steps(chunk.model), cancellation)
+        self._thread.speak(speaking)
+        return self._spoken(speaking)
+
+    def _spoken(self, speaking: SpeakingChunk) -> Iterator[Waveform | Remark]:
+        request = speaking.request
+        held: list[Waveform] = []
+        for result in speaking.results():
+            if isinstance(result, Ended):
+                problem = _problem(request.text, result)
+                if problem and not (request.early or request.is_last_attempt):
+                    raise GenerationFailed(problem)
+                if not result.tokens:
+                    raise GenerationFailed("the model made no sound of this text")
+                yield from held
+                if problem:
+                    yield Remark(problem)
+                yield from self._unread(speaking)
+            else:
+                samples = self._watermark.apply(result, SAMPLE_RATE) if request.watermark else result
+                waveform = Waveform(samples, SAMPLE_RATE)
+                if request.early:
+                    yield waveform
+                else:
+                    held.append(waveform)
+
+    @staticmethod
+    def _unread(speaking: SpeakingChunk) -> Iterator[Remark]:
+        """What the vocabulary has no token for: the model never saw it."""
+        assert speaking.model is not None
+        if unknown := speaking.model.reader.unknown(speaking.request.text, speaking.request.language):
+            yield Remark(f"not read, for the model does not know these characters: {' '.join(unknown)}")
+
+    def convert(
+        self, window: WindowRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> Iterator[Waveform]:
+        """S3Gen says the window's tokens with the other voice. Raises InvalidAudio for a window without sound."""
+        source = resample(window.audio, TOKENIZER_RATE).samples
+
+        def convert(loaded: LoadedModel) -> Waveform:
+            voice = _own(conditionals) or loaded.own_voice
+            if voice is None:
+                raise GenerationFailed(f"the model {loaded.variant.name} has no voice of its own")
+            tokens = speech_tokens_of(loaded.s3gen, source)
+            if not tokens:
+                raise InvalidAudio("the recording is too short to be converted")
+            generator = torch.Generator().manual_seed(window.seed)
+            steps = self._flow_steps(window.model) or loaded.variant.flow_steps
+            job = RenderJob(tokens, voice, generator)
+            return Waveform(loaded.renderer.render([job], steps, cancellation.check)[0], SAMPLE_RATE)
+
+        converted = self._thread.call(window.model, convert, cancellation)
+        if window.watermark:
+            converted = Waveform(self._watermark.apply(converted.samples, SAMPLE_RATE), SAMPLE_RATE)
+        yield converted
+
+    def _flow_steps(self, model: str) -> int | None:
+        """None leaves it to the variant: Turbo and Nano are made for two steps."""
+        return self._options.flow_steps if VARIANTS[model].family == "llama" else None
+
+    def _info(self, variant: Variant) -> ModelInfo:
+        return ModelInfo(
+            name=variant.name,
+            sample_rate=SAMPLE_RATE,
+            voices=(OWN_VOICE,) if self._fleet.has_own_voice(variant) else (),
+            languages=variant.languages,
+            takes=variant.takes,
+            streams=True,
+            clones_voices=True,
+            converts=True,
+            watermarks=Watermark.is_available(),
+            chunk_characters=LONGEST_CHUNK,
+            needs_listening=True,
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one. Raises ModelUnavailable for one that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    is_there = {
+        "cpu": lambda: True,
+        "mps": torch.backends.mps.is_available,
+        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
+    }[device.type]
+    if not is_there():
+        raise ModelUnavailable(f"there is no device {name} on this machine", retry_after_s=10)
+    return device
+
+
+def _own(conditionals: Conditionals | None) -> PreparedVoice | None:
+    if conditionals is None or isinstance(conditionals, PreparedVoice):
+        return conditionals
+    raise TypeError(f"{type(conditionals).__name__} was prepared by another engine")
+
+
+def _problem(text: str, ended: Ended) -> str | None:
+    """What is doubtful of speech that ended so, as a sentence."""
+    if ended.by != "stop":
+        return f"the model ran on after the text and was stopped ({ended.by})"
+    if guard.is_too_short(text, ended.tokens):
+        return f"the model stopped after {ended.tokens / guard.TOKENS_A_SECOND:.1f} s: words may be missing"
+    return None

@@ -1,0 +1,67 @@
+"""How a sequence begins: its voice and text are read into rows of the cache, the least that is not known already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engines.chatterbox.attention import Segment
+from engines.chatterbox.kv_cache import KeyValues
+from engines.chatterbox.prefixes import Prefix, PrefixCache
+from engines.chatterbox.transformer import Transformer
+from engines.chatterbox.voice import PreparedVoice
+
+
+class Reader:
+    """Fills rows of the transformer's cache; what other sequences will begin with is kept in `prefixes`."""
+
+    def __init__(self, transformer: Transformer, prefixes: PrefixCache, has_emotion: bool) -> None:
+        """`has_emotion` says whether the exaggeration changes what the model makes of a voice."""
+        self._transformer, self._prefixes = transformer, prefixes
+        self._has_emotion = has_emotion
+
+    def prefix(self, voice: PreparedVoice, exaggeration: float) -> Prefix:
+        """The voice, read now if it is not known."""
+        key = (voice.key, exaggeration if self._has_emotion else None)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            cache, embeddings = self._transformer.cache, self._transformer.inputs.voice(voice, exaggeration)
+            row = cache.rows
+            self._read([(self._transformer.nothing, embeddings)])
+            prefix = Prefix(key, cache.copy(row, len(embeddings)), len(embeddings))
+            cache.remove(row)
+            self._prefixes.put(prefix)
+        return prefix
+
+    def read(self, text: Sequence[int], prefix: Prefix, is_guided: bool) -> Tensor:
+        """A text behind a voice, in a new last row; if guided, a second one has zeros in the text's place.
+
+        Logits (1 or 2, vocabulary) of the first speech token. If this fails, no row is left.
+        """
+        inputs, cache = self._transformer.inputs, self._transformer.cache
+        beginning, whole = inputs.beginning(), prefix.length + len(text)
+        rows = [(prefix.known.first(prefix.length), torch.cat([inputs.text(text), beginning]))]
+        if is_guided:
+            known = prefix.known.first(whole)
+            unread = inputs.no_text(known.length - prefix.length, len(text))
+            rows.append((known, torch.cat([unread, beginning])))
+        logits = self._read(rows, watched=inputs.starts)
+        if is_guided and prefix.known.length < whole:
+            self._prefixes.put(Prefix(prefix.key, cache.copy(cache.rows - 1, whole), prefix.length))
+        return logits
+
+    def _read(self, rows: Sequence[tuple[KeyValues, Tensor]], watched: int = 0) -> Tensor:
+        """Add rows, each of what is known and the embeddings (n, width) that follow; the first one is watched."""
+        cache, before = self._transformer.cache, self._transformer.cache.rows
+        try:
+            segments = []
+            for known, embeddings in rows:
+                row = cache.add(known, room=known.length + len(embeddings))
+                segments.append(Segment(row, len(embeddings), watched if row == before else 0))
+            return self._transformer.read(segments, torch.cat([embeddings for _, embeddings in rows]))
+        except BaseException:
+            while cache.rows > before:
+                cache.remove(cache.rows - 1)
+            raise

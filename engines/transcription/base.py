@@ -1,0 +1,31 @@
+"""What a listener is. The model behind one is loaded when it first listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from utils.audio.waveform import Waveform
+
+Check = Callable[[], None]
+
+
+class Transcriber(Protocol):
+    """Writes down what is said in waveforms. Safe from any thread; the same waveform gets the same transcript."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def threshold(self) -> float:
+        """The least `score` of a transcript that counts as understood: what this listener misses of clear speech."""
+
+    def understands(self, language: str) -> bool: ...
+
+    def transcribe(self, waveforms: Sequence[Waveform], language: str, text: str, check: Check) -> list[str]:
+        """One transcript a waveform, "" for nothing heard.
+
+        `text` is what should be said, for a listener that has to know which words exist; it must be able to hear
+        others. `check` is called between steps and may raise. Raises ModelUnavailable if the model cannot be loaded.
+        """

@@ -1,0 +1,202 @@
+"""What was made of a request: the result, and the name and companion that it is kept under."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from config.settings import ConversionSettings, SpeechSettings
+from config.version import VERSION
+from conversion import ConversionPlan
+from engines.base import ChunkOutcome, EngineInfo, ModelInfo, VoicePrompt
+from planning import SpeechPlan
+from utils.audio.formats import AudioFormat
+from utils.audio.waveform import Waveform
+from utils.files.naming import number, word
+from utils.text.split import Pause
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class SavedFile(Protocol):
+    """A file of the outputs library: see management.outputs."""
+
+    @property
+    def format(self) -> AudioFormat: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def relative(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenChunk:
+    index: int
+    text: str
+    duration_s: float
+    seed: int
+    attempts: int
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """Audio that was made and is kept."""
+
+    files: Sequence[SavedFile]
+    voice: str
+    engine: str
+    model: str
+    duration_s: float
+    took_s: float
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechResult(Generation):
+    seed: int
+    chunks: list[SpokenChunk]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionResult(Generation):
+    """`source` is the recording's path below the data folder."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LivePiece:
+    """The next of the samples of audio that is heard while it is made.
+
+    `warnings` are those that are known already. `is_last` may be a piece without samples.
+    """
+
+    waveform: Waveform
+    engine: str
+    seed: int
+    warnings: list[str]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How a generation is kept: the words of its file name, and its companion but for what the audio itself says."""
+
+    generation_type: str
+    name_parameters: Sequence[str]
+    folder: str | None
+    formats: Sequence[str]
+    about: Mapping[str, Any]
+
+    def companion(self, waveform: Waveform, timings: Mapping[str, float]) -> dict[str, Any]:
+        """All that is needed to know how the audio came about, and to make it again."""
+        return {
+            "type": self.generation_type,
+            "created_date": datetime.now(UTC).isoformat(),
+            **self.about,
+            "duration_s": waveform.duration_s,
+            "sample_rate": waveform.sample_rate,
+            "channels": 1,
+            "timings": {name: round(seconds, 6) for name, seconds in timings.items()},
+            "versions": {"server": VERSION, "python": platform.python_version()},
+        }
+
+
+def speech_record(plan: SpeechPlan, shipped: SpeechSettings, chunks: Sequence[SpokenChunk], *, live: bool) -> Record:
+    """`shipped` are the server's defaults: what differs from them stands in the file's name."""
+    parameters = [f"temp{number(plan.options.temperature)}"]
+    if plan.request.seed:
+        parameters.append(f"seed{plan.request.seed}")
+    if plan.options.exaggeration != shipped.exaggeration:
+        parameters.append(f"exag{number(plan.options.exaggeration)}")
+    about = {
+        **_maker(plan.engine, plan.model, plan.voice, plan.seed),
+        "request": {
+            "text": plan.request.text,
+            "model": plan.request.model,
+            "reference_audio_filename": plan.request.voice,
+            "seed": plan.request.seed,
+            "sound_words_field": plan.request.sound_words,
+            "project": plan.request.folder,
+            "live": live,
+            **plan.options.model_dump(mode="json"),
+        },
+        "text": plan.text,
+        "chunks": [
+            {**asdict(chunk), "least_pause_after_ms": pause_ms(planned.pause, plan.options)}
+            for chunk, planned in zip(chunks, plan.chunks, strict=True)
+        ],
+        "warnings": plan.warnings,
+    }
+    return Record("tts", parameters, plan.request.folder, plan.options.export_formats, about)
+
+
+def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live: bool) -> Record:
+    """As `speech_record`."""
+    options = plan.options
+    parameters = []
+    if options.chunk_sec != shipped.chunk_sec:
+        parameters.append(f"chunk{number(options.chunk_sec)}")
+    if options.overlap_sec != shipped.overlap_sec:
+        parameters.append(f"overlap{number(options.overlap_sec)}")
+    parameters.append(f"voice{word(PurePosixPath(plan.voice.name).stem)}")
+    about = {
+        **_maker(plan.engine, plan.model, plan.voice, plan.seed),
+        "request": {
+            "input_audio_source": plan.request.source,
+            "target_voice_source": plan.request.voice,
+            "model": plan.request.model,
+            "seed": plan.request.seed,
+            "project": plan.request.folder,
+            "live": live,
+            **options.model_dump(mode="json"),
+        },
+        "source_files": [plan.source],
+        "warnings": plan.warnings,
+    }
+    return Record("vc", parameters, plan.request.folder, options.export_formats, about)
+
+
+def spoken_chunks(plan: SpeechPlan, spoken: Sequence[tuple[float, ChunkOutcome]]) -> list[SpokenChunk]:
+    """The plan's chunks with their durations in seconds and how they came to be."""
+    return [
+        SpokenChunk(index, chunk.text, duration_s, outcome.seed, outcome.attempts, outcome.score)
+        for index, (chunk, (duration_s, outcome)) in enumerate(zip(plan.chunks, spoken, strict=True))
+    ]
+
+
+def remarks(outcomes: Sequence[ChunkOutcome]) -> list[str]:
+    """What the engine has to say of each chunk, with the chunk's index."""
+    return [f"chunk {index}: {remark}" for index, outcome in enumerate(outcomes) for remark in outcome.remarks]
+
+
+def pauses_ms(plan: SpeechPlan) -> list[int]:
+    """The least pause after each chunk but the last."""
+    return [pause_ms(chunk.pause, plan.options) for chunk in plan.chunks[:-1]]
+
+
+def pause_ms(pause: Pause, options: SpeechSettings) -> int:
+    return {
+        Pause.NONE: 0,
+        Pause.CLAUSE: options.clause_pause_ms,
+        Pause.SENTENCE: options.sentence_pause_ms,
+        Pause.PARAGRAPH: options.paragraph_pause_ms,
+    }[pause]
+
+
+def _maker(engine: EngineInfo, model: ModelInfo, voice: VoicePrompt, seed: int) -> dict[str, Any]:
+    return {
+        "engine": {"name": engine.name, "model": model.name, "device": engine.device},
+        "voice": {"name": voice.name, "content_hash": voice.content_hash},
+        "seed": seed,
+    }

@@ -1,0 +1,68 @@
+"""How a client wants to have its audio: `response_mode` and `return_format`, of the query or of the body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Query
+
+from api_models import FormatName, ResponseMode
+from resilience.errors import InvalidRequest
+from utils.audio.live_encode import LIVE_FORMATS
+
+ModeQuery = Annotated[
+    ResponseMode | None,
+    Query(
+        description="stream (or file, download): the finished file; url (or json): a description of the files; "
+        "live: audio while it is made"
+    ),
+]
+FormatQuery = Annotated[
+    FormatName | None, Query(description="which of `export_formats` to send; the first that can be, if left out")
+]
+
+MODES: dict[str, Literal["file", "json", "live"]] = {
+    "stream": "file",
+    "file": "file",
+    "download": "file",
+    "url": "json",
+    "json": "json",
+    "live": "live",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    mode: Literal["file", "json", "live"]
+    format: FormatName
+
+
+def delivery(
+    *,
+    query: tuple[ResponseMode | None, FormatName | None],
+    body: tuple[ResponseMode | None, FormatName | None],
+    made: Sequence[FormatName],
+) -> Delivery:
+    """Mode and format in force, for a request that makes these formats. Raises InvalidRequest naming the field."""
+    mode = MODES[query[0] or body[0] or "stream"]
+    chosen = query[1] or body[1]
+    where = "query" if query[1] else "body"
+    if chosen and chosen not in made:
+        raise InvalidRequest(
+            f"{chosen} is not among the export_formats of this request: {', '.join(made)}",
+            field="return_format",
+            where=where,
+        )
+    if mode != "live":
+        return Delivery(mode, chosen or made[0])
+    for name in [chosen] if chosen else made:
+        if name in LIVE_FORMATS:
+            return Delivery(mode, name)
+    raise InvalidRequest(
+        f"live audio can be {' or '.join(LIVE_FORMATS)} in this version",
+        field="return_format" if chosen else "export_formats",
+        where=where,
+        kind="not_available_yet",
+    )
