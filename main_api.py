@@ -118,10 +118,17 @@ def engine_parts(settings: Settings) -> EngineParts:
     """What of the settings the engine process is started with; a relative folder starts at the project."""
     from engines.host import EngineParts
 
-    chatterbox = settings.chatterbox
-    if chatterbox.weights is not None:
-        chatterbox = chatterbox.model_copy(update={"weights": PROJECT / chatterbox.weights})
-    return EngineParts(settings.engine, chatterbox, data_dir(settings) / "cache")
+    return EngineParts(
+        settings.engine,
+        settings.chatterbox.model_copy(update={"weights": from_project(settings.chatterbox.weights)}),
+        settings.validation.model_copy(update={"weights": from_project(settings.validation.weights)}),
+        settings.speech.whisper_model_name,
+        data_dir(settings) / "cache",
+    )
+
+
+def from_project(folder: Path | None) -> Path | None:
+    return folder and PROJECT / folder
 
 
 def data_dir(settings: Settings) -> Path:

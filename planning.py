@@ -215,8 +215,13 @@ class Planner:
             warnings.append(f"not watermarked: the model {model.name} has no watermark here")
         if not any(character.isalnum() for character in request.text):
             warnings.append("the text has no letter or digit: there may be little or nothing to hear")
-        if _is_to_be_heard(request, options, model) and engine.transcriber is None:
-            warnings.append(f"not validated, one candidate was made of each chunk: {engine.transcriber_problem}")
+        if (
+            not options.bypass_whisper_checking
+            and (request.wants_listening or model.needs_listening)
+            and not _is_heard(request, options, engine, model)
+        ):
+            asked = f"; name num_candidates_per_chunk to have {engine.transcriber} listen" if engine.transcriber else ""
+            warnings.append(f"not validated, one candidate was made of each chunk: Whisper is not at hand{asked}")
         return warnings
 
 
@@ -224,15 +229,18 @@ def random_seed() -> int:
     return secrets.randbelow(MAX_SEED) + 1
 
 
-def _is_to_be_heard(request: SpeechRequest, options: SpeechSettings, model: ModelInfo) -> bool:
-    return not options.bypass_whisper_checking and (request.wants_listening or model.needs_listening)
+def _is_heard(request: SpeechRequest, options: SpeechSettings, engine: EngineInfo, model: ModelInfo) -> bool:
+    """True if a transcriber listens: asked for, or unasked where one is good enough for a model that needs it."""
+    if engine.transcriber is None or options.bypass_whisper_checking:
+        return False
+    return request.wants_listening or (model.needs_listening and engine.listens_unasked)
 
 
 def _wish(
     request: SpeechRequest, options: SpeechSettings, engine: EngineInfo, model: ModelInfo
 ) -> ValidationWish | None:
     """How a transcriber is to listen to each chunk; None where nobody does."""
-    if engine.transcriber is None or not _is_to_be_heard(request, options, model):
+    if not _is_heard(request, options, engine, model):
         return None
     return ValidationWish(
         candidates=options.num_candidates_per_chunk,

@@ -135,6 +135,17 @@ class ChatterboxSettings(Section):
     voice_disk_mb: int = Field(512, ge=0, description="megabytes of prepared voices kept in the data folder")
 
 
+class ValidationSettings(Section):
+    """Who listens to the candidates of a chunk. Without being asked only Whisper does, if its weights are here."""
+
+    weights: Path | None = Field(
+        None, description="folder with a CTranslate2 Whisper, or a sub-folder for each; null = the Hugging Face cache"
+    )
+    offline: bool = Field(False, description="true = Whisper is never fetched from the Hugging Face hub")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="what Whisper runs on; auto = the processor")
+    threads: int = Field(0, ge=0, le=256, description="processor threads of Whisper; 0 = its own choice")
+
+
 class SpeechSettings(Section):
     """What a speech request means where it says nothing."""
 
@@ -216,6 +227,7 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
     chatterbox: ChatterboxSettings = ChatterboxSettings()
+    validation: ValidationSettings = ValidationSettings()
     speech: SpeechSettings = SpeechSettings()
     conversion: ConversionSettings = ConversionSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -165,7 +165,8 @@ class ModelInfo:
 class EngineInfo:
     """An engine and its models, the default first. `concurrency` is how many pieces of work it is at at once.
 
-    `transcriber` names what can listen to its speech; None if nothing can, and `transcriber_problem` says why.
+    `transcriber` names what can listen to its speech, None if nothing can. `listens_unasked` is true if it hears well
+    enough to decide by itself what is to be said again.
     """
 
     name: str
@@ -173,7 +174,7 @@ class EngineInfo:
     models: tuple[ModelInfo, ...]
     concurrency: int
     transcriber: str | None = None
-    transcriber_problem: str = "no transcriber is installed"
+    listens_unasked: bool = False
 
     def model_named(self, name: str | None) -> ModelInfo | None:
         """The default for None; None for a name that it does not have."""

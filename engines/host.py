@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from config.loader import ConfigurationError
-from config.settings import ChatterboxSettings, EngineSettings
+from config.settings import ChatterboxSettings, EngineSettings, ValidationSettings
 from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, LoadProgress, Work
 from engines.line import Line
 from engines.wire import Head, Payload, info_from_head, outcome_from_head, pack, read_frame, work_to_frame
@@ -50,6 +50,8 @@ class EngineParts:
 
     engine: EngineSettings
     chatterbox: ChatterboxSettings
+    validation: ValidationSettings
+    whisper_model: str
     cache_dir: Path | None = None
 
     def to_head(self) -> Head:
@@ -61,6 +63,11 @@ class EngineParts:
                 "name": self.engine.name,
                 "fallback": self.engine.fallback,
                 "chatterbox": {**chatterbox, "voice_folder": voices, "hub_timeout_s": self.engine.hub_timeout_s},
+            },
+            "listening": {
+                **self.validation.model_dump(mode="json"),
+                "model": self.whisper_model,
+                "hub_timeout_s": self.engine.hub_timeout_s,
             },
             "voice_cache_bytes": self.engine.voice_cache_mb * 1_000_000,
             "log_level": logging.getLogger().getEffectiveLevel(),

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -38,6 +38,7 @@ from engines.base import (
     derived_seed,
 )
 from engines.conditionals import ConditionalsCache
+from engines.listening import Listeners, ListeningOptions, spoken_and_heard
 from engines.wire import Head, Payload, info_to_head, pack, read_frame_blocking, samples_of, work_from_frame
 from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable, SpeechError
 from utils.audio.waveform import Waveform
@@ -68,8 +69,11 @@ class Pipe:
 class Worker:
     """Does pieces of work in as many threads as the engine takes at once."""
 
-    def __init__(self, engine: SpeechEngine, info: EngineInfo, cache: ConditionalsCache, pipe: Pipe) -> None:
+    def __init__(
+        self, engine: SpeechEngine, info: EngineInfo, listeners: Listeners, cache: ConditionalsCache, pipe: Pipe
+    ) -> None:
         self._engine = engine
+        self._listeners = listeners
         self._cache = cache
         self._pipe = pipe
         self._threads = ThreadPoolExecutor(info.concurrency, thread_name_prefix="speak")
@@ -89,7 +93,7 @@ class Worker:
             cancellation.check()
             conditionals = self._conditionals(work.model, work.voice, cancellation)
             if isinstance(work, ChunkRequest):
-                outcome = self._attempt(job, work, conditionals, cancellation)
+                outcome = self._speak(job, work, conditionals, cancellation)
             else:
                 outcome = self._convert(job, work, conditionals, cancellation)
             answer: Head = {"type": "done", "outcome": asdict(outcome)}
@@ -102,6 +106,24 @@ class Worker:
             answer = {"type": "failed", "code": GenerationFailed.code, "message": "the engine failed on this text"}
         self._cancellations.pop(job, None)
         self._pipe.send({**answer, "job": job})
+
+    def _speak(
+        self, job: int, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
+    ) -> ChunkOutcome:
+        if chunk.validation is None:
+            return self._attempt(job, chunk, conditionals, cancellation)
+        listener = self._listeners.listener(chunk.validation, chunk.language)
+        if listener is None:
+            outcome = self._attempt(job, chunk, conditionals, cancellation)
+            remark = f"not validated: nothing that listens here understands {chunk.language!r}"
+            return replace(outcome, remarks=(*outcome.remarks, remark))
+
+        def begin(candidate: ChunkRequest) -> Callable[[], Sequence[Waveform | Remark]]:
+            return partial(list, self._engine.speak(candidate, conditionals, cancellation))
+
+        waveform, outcome = spoken_and_heard(begin, _joined, chunk, chunk.validation, listener, cancellation.check)
+        self._pipe.send_piece(job, waveform)
+        return outcome
 
     def _attempt(
         self, job: int, chunk: ChunkRequest, conditionals: Conditionals | None, cancellation: Cancellation
@@ -172,19 +194,27 @@ def main() -> None:
     logging.basicConfig(level=head["log_level"], format="%(message)s", handlers=[PipeLog(pipe)])
     heart = Heart(pipe, os.getppid())
     heart.start()
+    listeners = Listeners(ListeningOptions(**head["listening"]))
     try:
         choice = registry.choose(registry.Wish.from_head(head["wish"]))
         engine = choice.make()
         heart.engine = engine
         info = engine.load(partial(_report, pipe))
+        info = replace(info, transcriber=listeners.name, listens_unasked=listeners.has_whisper)
     except ModelUnavailable as error:
         pipe.send({"type": "unavailable", "message": error.message})
         return
     pipe.send({"type": "ready", "info": info_to_head(info), "notices": choice.notices, "loaded": [*engine.loaded()]})
-    worker = Worker(engine, info, ConditionalsCache(head["voice_cache_bytes"]), pipe)
+    worker = Worker(engine, info, listeners, ConditionalsCache(head["voice_cache_bytes"]), pipe)
     while frame := read_frame_blocking(incoming):
         worker.take(*frame)
     os._exit(0)  # the server is gone; threads deep in a model must not keep the process
+
+
+def _joined(pieces: Sequence[Waveform]) -> Waveform:
+    import numpy as np
+
+    return Waveform(np.concatenate([piece.samples for piece in pieces]), pieces[0].sample_rate)
 
 
 def _report(pipe: Pipe, progress: LoadProgress) -> None:
@@ -217,6 +247,8 @@ class PipeLog(logging.Handler):
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "root" and record.levelno < logging.WARNING:
+            return  # chatter of libraries that have no logger of their own
         message = self.format(record)
         self._pipe.send({"type": "log", "level": record.levelno, "logger": record.name, "message": message})
 

@@ -51,6 +51,7 @@ def examples() -> list[Example]:
 @pytest.mark.parametrize("example", examples(), ids=str)
 def test_an_example_does_what_its_page_says(example: Example, server: Server, tmp_path: Path) -> None:
     (server.data_dir / "voices" / "anna.wav").write_bytes(vowels_wav(200))
+    (server.data_dir / "vc_inputs" / "interview.wav").write_bytes(vowels_wav(110))
 
     run = subprocess.run(
         ["bash", "-eu", "-o", "pipefail", "-c", example.command.replace(DEFAULT_URL, server.url)],

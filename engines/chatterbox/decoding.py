@@ -82,7 +82,6 @@ class Decoder:
         """The memory that active sequences and the beginnings of voices take now, beside the weights."""
         return self._cache.size_bytes + self._prefixes.size_bytes
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def admit(
         self,
         text_tokens: Sequence[int],
@@ -101,7 +100,32 @@ class Decoder:
         """
         if len(self._streams) >= self.max_sequences:
             raise RuntimeError(f"{self.max_sequences} sequences are active already")
-        text = self._framed(text_tokens)
+        with torch.inference_mode():
+            return self._admit(self._framed(text_tokens), voice, performance, generator, max_tokens)
+
+    def step(self) -> None:
+        """One token for every active sequence; those that are finished by it leave."""
+        with torch.inference_mode():
+            if self._streams:
+                self._speak()
+            if self._streams:
+                self._advance()
+
+    def drop(self, sequence: SpeechSequence) -> None:
+        """Let go of a sequence at once, ended by "dropped"; nothing happens if it has left already."""
+        with torch.inference_mode():
+            for stream in [stream for stream in self._streams if stream.sequence is sequence]:
+                sequence.ended_by = "dropped"
+                self._leave(stream)
+
+    def _admit(
+        self,
+        text: Sequence[int],
+        voice: PreparedVoice,
+        performance: Performance,
+        generator: torch.Generator,
+        max_tokens: int,
+    ) -> SpeechSequence:
         prefix = self._reader.prefix(voice, performance.exaggeration)
         self._check_room(prefix.length + len(text), len(text), max_tokens)
         stream = _Stream(
@@ -118,28 +142,6 @@ class Decoder:
         self._streams.append(stream)
         self._hear([stream], logits[:1], logits[-1:], attention_row=0)
         return stream.sequence
-
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def step(self) -> None:
-        """One token for every active sequence; those that are finished by it leave."""
-        if not self._streams:
-            return
-        for stream, token in zip(self._streams, self._sampled(), strict=True):
-            if not self._is_llama and not stream.sequence.tokens:
-                stream.said.zero_()  # inference_turbo penalizes the start token in the first draw only
-            stream.said[token] = True
-            stream.sequence.take(token)
-        for stream in [stream for stream in self._streams if stream.sequence.is_finished]:
-            self._leave(stream)
-        if self._streams:
-            self._advance()
-
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def drop(self, sequence: SpeechSequence) -> None:
-        """Let go of a sequence at once, ended by "dropped"; nothing happens if it has left already."""
-        for stream in [stream for stream in self._streams if stream.sequence is sequence]:
-            sequence.ended_by = "dropped"
-            self._leave(stream)
 
     def _framed(self, tokens: Sequence[int]) -> list[int]:
         """The text as the family reads it: a Llama model wants its start and stop around it."""
@@ -161,6 +163,16 @@ class Decoder:
         said = torch.zeros(self._config.speech_tokens_dict_size, dtype=torch.bool, device=self._device)
         said[token] = True
         return said
+
+    def _speak(self) -> None:
+        """Sample a token for every stream; those that it finishes leave."""
+        for stream, token in zip(self._streams, self._sampled(), strict=True):
+            if not self._is_llama and not stream.sequence.tokens:
+                stream.said.zero_()  # inference_turbo penalizes the start token in the first draw only
+            stream.said[token] = True
+            stream.sequence.take(token)
+        for stream in [stream for stream in self._streams if stream.sequence.is_finished]:
+            self._leave(stream)
 
     def _sampled(self) -> list[int]:
         logits = torch.stack([self._judged(stream) for stream in self._streams])

@@ -146,8 +146,10 @@ class Fleet:
         modules = load_modules(variant, found.files, self._device)
         weights_bytes = _bytes_of(modules.t3) + _bytes_of(modules.s3gen)
         s3gen, renderer = self._shared(modules.s3gen)
+        asked = self._options.t3_precision
+        precision = default_precision(self._device) if asked == "auto" else cast(Precision, asked)
         with torch.inference_mode():
-            decoder = Decoder(modules.t3, variant, self._t3_precision(), self._device, self._batch)
+            decoder = Decoder(modules.t3, variant, precision, self._device, self._batch)
         took_s = time.monotonic() - started_at
         logger.info("model loaded name=%s revision=%s took_s=%.1f", variant.name, found.revision, took_s)
         return LoadedModel(
@@ -171,11 +173,11 @@ class Fleet:
         precision = self._options.s3gen_precision
         return s3gen, Renderer(s3gen, None if precision == "auto" else cast(RenderPrecision, precision))
 
-    def _t3_precision(self) -> Precision:
-        """fp16 keeps every token that was compared; GPUs take bfloat16, whose range trained activations need."""
-        if self._options.t3_precision != "auto":
-            return cast(Precision, self._options.t3_precision)
-        return {"cpu": "fp16", "cuda": "bf16"}.get(self._device.type, "fp32")  # type: ignore[return-value]
+
+def default_precision(device: torch.device) -> Precision:
+    """fp16 weights keep every token that was compared; on GPUs bfloat16, whose range trained activations need."""
+    precisions: dict[str, Precision] = {"cpu": "fp16", "cuda": "bf16"}
+    return precisions.get(device.type, "fp32")
 
 
 def _bytes_of(module: torch.nn.Module) -> int:

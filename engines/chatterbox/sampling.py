@@ -6,7 +6,7 @@ they use), so that equal logits and an equal generator give an equal token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +38,6 @@ class Performance:
             raise ValueError(f"min_p and top_p must be 0 to 1, and top_k no less than 0: {self}")
 
 
-Sampler = Callable[[Tensor, Tensor, Sequence[Performance]], Tensor]
-"""(logits, said, performances) to probabilities: logits (n, vocabulary) float32, said (n, vocabulary) bool."""
-
-
 def guided(conditioned: Tensor, unconditioned: Tensor, weights: Sequence[float]) -> Tensor:
     """Classifier-free guidance: logits (n, vocabulary) pushed away from those without the text, by (n,) weights."""
     weight = _column(weights, conditioned)
@@ -49,7 +45,10 @@ def guided(conditioned: Tensor, unconditioned: Tensor, weights: Sequence[float])
 
 
 def llama_probabilities(logits: Tensor, said: Tensor, performances: Sequence[Performance]) -> Tensor:
-    """As T3.inference chooses: penalty, temperature, min_p, top_p."""
+    """As T3.inference chooses: penalty, temperature, min_p, top_p.
+
+    Logits (n, vocabulary) float32; `said` (n, vocabulary) bool marks the tokens that the penalty is for.
+    """
     logits = _penalized(logits, said, performances)
     logits = logits / _column([one.temperature for one in performances], logits)
     logits = _keep_min_p(logits, [one.min_p for one in performances])
@@ -57,7 +56,7 @@ def llama_probabilities(logits: Tensor, said: Tensor, performances: Sequence[Per
 
 
 def gpt2_probabilities(logits: Tensor, said: Tensor, performances: Sequence[Performance]) -> Tensor:
-    """As T3.inference_turbo chooses: temperature, top_k, top_p, and the penalty last."""
+    """As T3.inference_turbo chooses: temperature, top_k, top_p, and the penalty last. Shapes as above."""
     logits = logits / _column([one.temperature for one in performances], logits)
     logits = _keep_top_k(logits, [one.top_k for one in performances])
     logits = _keep_top_p(logits, [one.top_p for one in performances])

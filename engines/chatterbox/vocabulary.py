@@ -86,7 +86,7 @@ def _read_vocabulary(path: Path) -> TokenizerFile:
 def _load_gpt2(folder: Path) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # noqa: BLE001  # the Rust library below raises nothing narrower
+    except Exception as error:  # the Rust library below raises nothing narrower
         raise ModelUnavailable(f"the tokenizer's files in {folder} are damaged or incomplete") from error
     if len(tokenizer) < BYTES:  # transformers makes an empty tokenizer where the vocabulary's file is missing
         raise ModelUnavailable(f"the tokenizer's files in {folder} are incomplete: they hold no vocabulary")

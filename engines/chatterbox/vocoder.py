@@ -121,18 +121,23 @@ class _Snake:
 
 
 class _Convolution:
-    """A convolution over time with its weight as it is used: norm folded in, (out, in, 1, taps), channels last."""
+    """A convolution over time with its weight as it is used: norm folded in, (out, in, 1, taps), channels last.
+
+    The padding is added beforehand: oneDNN's channels-last kernel takes a fifth longer if it has to pad by itself.
+    """
 
     def __init__(self, module: Any) -> None:
         self._weight = module.weight.detach()[:, :, None].clone(memory_format=torch.channels_last)
         self._bias = module.bias
-        self._stride, self._padding, self._dilation = (1, *module.stride), (0, *module.padding), (1, *module.dilation)
+        self._stride, self._dilation, self._padding = (1, *module.stride), (1, *module.dilation), module.padding
         self._is_transposed = isinstance(module, torch.nn.ConvTranspose1d)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         if self._is_transposed:
-            return F.conv_transpose2d(hidden, self._weight, self._bias, self._stride, self._padding)
-        return F.conv2d(hidden, self._weight, self._bias, self._stride, self._padding, self._dilation)
+            return F.conv_transpose2d(hidden, self._weight, self._bias, self._stride, (0, *self._padding))
+        if any(self._padding):
+            hidden = F.pad(hidden, self._padding * 2)
+        return F.conv2d(hidden, self._weight, self._bias, self._stride, dilation=self._dilation)
 
 
 def _channels_last(signal: Tensor) -> Tensor:

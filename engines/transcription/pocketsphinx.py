@@ -33,10 +33,15 @@ def why_unavailable() -> str | None:
 
 
 class PocketSphinx:
-    """Hears whether an English text was said. What is no word of the text it hears as other words, or as phones."""
+    """Hears whether an English text was said. What is no word of the text it hears as other words, or as phones.
+
+    The threshold was measured with the embedded engine, 14 texts by each of its voices: of the right audio 0.77 to 1
+    is understood, of half of it at most 0.65, of its words in another order at most 0.4, of other texts, of it
+    backwards and of it said twice less. A text of one or two words may pass cut short, one of foreign names may fail.
+    """
 
     name = "pocketsphinx"
-    threshold = 0.6
+    threshold = 0.7
 
     def understands(self, language: str) -> bool:
         return language.lower().partition("-")[0] == "en"

@@ -23,6 +23,5 @@ def _engine() -> EmbeddedEngine:
 @cache
 def say(text: str, voice: str = "clara", seed: int = 1) -> Waveform:
     chunk = ChunkRequest(text, "en", VoicePrompt(voice), NEUTRAL, seed)
-    spoken = list(_engine().speak(chunk, None, Cancellation()))
-    pieces = [piece for piece in spoken if isinstance(piece, Waveform)]
+    pieces = list(_engine().speak(chunk, None, Cancellation()))
     return Waveform(np.concatenate([piece.samples for piece in pieces]), pieces[0].sample_rate)

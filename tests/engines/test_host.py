@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.settings import ChatterboxSettings, EngineSettings
+from config.settings import ChatterboxSettings, EngineSettings, ValidationSettings
 from engines.base import ChunkRequest, Sampling, VoicePrompt
 from engines.host import EngineHost, EngineParts
 from resilience.errors import GenerationTimeout, ModelUnavailable, ServiceOverloaded
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="stops and kills proc
 
 def host_of(**settings: Any) -> EngineHost:
     engine = EngineSettings.model_validate({"name": "embedded", **settings})
-    return EngineHost(EngineParts(engine, ChatterboxSettings()))
+    return EngineHost(EngineParts(engine, ChatterboxSettings(), ValidationSettings(), "medium"))
 
 
 @asynccontextmanager

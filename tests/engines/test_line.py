@@ -15,6 +15,7 @@ def chunks(*texts: str) -> list[ChunkRequest]:
 def served(line: Line) -> list[str]:
     texts = []
     while turn := line.next():
+        assert isinstance(turn[2], ChunkRequest)
         texts.append(turn[2].text)
     return texts
 

@@ -191,7 +191,7 @@ def test_an_unknown_name_is_sounded_out_and_a_known_word_looked_up():
 
 
 def test_pocketsphinx_hears_the_text_and_the_way_its_numbers_are_said():
-    text = "He paid $5 for 21 apples in 1984."
+    text = "In 1987 he sold 21 yellow boats."
 
     heard = PocketSphinx().transcribe([say(text)], "en", text, lambda: None)[0]
 
@@ -240,3 +240,38 @@ def test_whisper_that_cannot_be_had_is_unavailable_and_says_why(tmp_path):
 
     with pytest.raises(ModelUnavailable, match="fetching them is forbidden"):
         listener.transcribe([say("Hello.")], "en", "Hello.", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def babbling(tmp_path_factory):
+    """A Whisper of random weights: it understands nothing, but is loaded, fed and read as the real ones are."""
+    pytest.importorskip("torch", reason="the full layer is not installed")
+    from tests.engines.tiny_whisper import write_tiny_whisper
+
+    return FasterWhisper("tiny", WhisperSource(write_tiny_whisper(tmp_path_factory.mktemp("tiny")), True), "cpu")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_whisper_hears_candidates_of_any_length_in_one_batch_as_it_hears_each_alone(babbling):
+    noise = np.random.default_rng(0).standard_normal(40 * SAMPLE_RATE).astype(np.float32) * 0.1
+    waveforms = [Waveform(noise[: seconds * SAMPLE_RATE], SAMPLE_RATE) for seconds in (1, 5, 40)]
+
+    together = babbling.transcribe(waveforms, "en-GB", "", lambda: None)
+
+    assert together == [babbling.transcribe([waveform], "en", "", lambda: None)[0] for waveform in waveforms]
+    assert all(together)
+    assert babbling.understands("sv")
+    assert not babbling.understands("tlh")
+    babbling.unload()
+    assert babbling.transcribe(waveforms[:1], "en", "", lambda: None) == together[:1]
+
+
+def test_damaged_whisper_weights_are_unavailable(tmp_path):
+    for name in ("config.json", "model.bin", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        FasterWhisper("tiny", WhisperSource(tmp_path, offline=True), "cpu").transcribe(
+            [say("Hello.")], "en", "Hello.", lambda: None
+        )

@@ -24,7 +24,10 @@ NOISE = Waveform(np.random.default_rng(0).standard_normal(2 * RATE).astype(np.fl
 
 
 class Notes:
-    """A listener that has written down beforehand what each candidate says: its samples all have one value."""
+    """A listener that has written down beforehand what each candidate says: its samples all have one value.
+
+    It understands every language and looks at no text, hence the arguments that nothing reads.
+    """
 
     name = "notes"
     threshold = 0.8
@@ -33,10 +36,10 @@ class Notes:
         self._transcripts = transcripts
         self.batches: list[int] = []
 
-    def understands(self, language: str) -> bool:
+    def understands(self, language: str) -> bool:  # noqa: ARG002
         return True
 
-    def transcribe(self, waveforms: Sequence[Waveform], language: str, text: str, check) -> list[str]:
+    def transcribe(self, waveforms: Sequence[Waveform], language: str, text: str, check) -> list[str]:  # noqa: ARG002
         check()
         self.batches.append(len(waveforms))
         return [self._transcripts[round(float(waveform.samples[0]) * 100) - 1] for waveform in waveforms]
@@ -107,13 +110,9 @@ def test_a_voice_that_speaks_clearly_passes_at_once(voice):
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_audio_alone_does_not_pass(kind):
-    sound = WRONG[kind]()
-    if kind == "noise":
-        with pytest.raises(GenerationFailed):
-            run(Speaker(sound), PocketSphinx(), TEXT, wish(candidates=1, attempts=1))
-        return
+    chosen = run(Speaker(WRONG[kind]()), PocketSphinx(), TEXT, wish(candidates=1, attempts=1))
 
-    assert not run(Speaker(sound), PocketSphinx(), TEXT, wish(candidates=1, attempts=1)).passed
+    assert not chosen.passed, chosen.transcript
 
 
 def test_one_round_is_enough_if_a_candidate_passes():
@@ -145,7 +144,7 @@ def test_rounds_end_when_a_candidate_passes():
 
 
 def test_a_request_chooses_the_same_again():
-    first, second = (run(Speaker(*[say(OTHER)] * 3), PocketSphinx(), TEXT, wish(attempts=1)) for _ in range(2))
+    first, second = (run(Speaker(say(OTHER)), PocketSphinx(), TEXT, wish(candidates=1, attempts=1)) for _ in range(2))
 
     assert (first.seed, first.score, first.transcript) == (second.seed, second.score, second.transcript)
 
@@ -172,19 +171,19 @@ def test_the_best_wins_and_of_equals_the_earlier():
 
 
 def test_if_none_passes_the_longest_transcript_is_taken_or_else_the_best():
-    transcripts = ["one two three", "a b c d e f", "one two"]
+    transcripts = ["one two three", "red green blue black white grey", "one two"]
 
     assert taken(transcripts).index == 1
     assert taken(transcripts, longest_on_fail=False).index == 0
 
 
 def test_of_transcripts_of_one_length_the_better_is_taken():
-    assert taken(["a b c", "one two c"]).index == 1
+    assert taken(["red green blue", "one two blue"]).index == 1
 
 
 @pytest.mark.parametrize("silent", [SILENCE, MURMUR, Waveform(np.zeros(0, np.float32), RATE)])
 def test_silence_is_never_taken_whatever_was_heard_in_it(silent):
-    verdict = taken(["one two three four five", "a"], sounds=[silent, noted(1)])
+    verdict = taken(["one two three four five", "red"], sounds=[silent, noted(1)])
 
     assert verdict.index == 1
     assert not verdict.passed

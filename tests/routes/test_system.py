@@ -22,7 +22,9 @@ def test_health_says_which_engine_speaks(client: httpx.Client) -> None:
 
     assert body["status"] == "healthy"
     assert body["engine"] == "embedded"
-    assert body["models_loaded"] == {"tts": True, "vc": False}
+    assert body["models_loaded"] == {"tts": True, "vc": True}
+    assert body["models"] == [{"name": "espeak-world", "loaded": True}]
+    assert body["loading"] is None
     assert body["uptime_seconds"] > 0
     assert body["resource_status"]["disk_free_bytes"] > 0
     assert body["system_info"]["cpu_count"] >= 1
@@ -51,8 +53,12 @@ def test_the_configuration_shown_is_the_one_in_force(client: httpx.Client) -> No
     assert body["tts_defaults"] == Settings().speech.model_dump(mode="json")
     assert body["api_limits"]["max_text_length"] == 10_000
     assert body["supported_formats"] == ["wav", "mp3", "flac"]
-    assert "en" in body["engine"]["languages"]
-    assert len(body["engine"]["voices"]) >= 2
+    assert body["vc_defaults"] == Settings().conversion.model_dump(mode="json")
+    (model,) = body["engine"]["models"]
+    assert model["name"] == "espeak-world"
+    assert "en" in model["languages"]
+    assert len(model["voices"]) >= 2
+    assert "transcriber" in body["engine"]
 
 
 def test_a_page_from_this_machine_may_read_the_audio_headers(client: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Chatterbox's hard-coded shapes made small, so that the package's own code runs in tests on a few megabytes of weights.
+"""Chatterbox's hard-coded shapes made small, so that the package's own code runs in tests on a few megabytes.
 
 Loaded by path in child processes too (`child/sitecustomize.py`), so it imports nothing of ours, and nothing heavy
 before `architecture()` is entered. It must hold while checkpoints are built and while modules are made from them.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from tests.engines.chatterbox.architecture import architecture as small_architecture
-from tests.engines.chatterbox.checkpoints import build
+from tests.engines.chatterbox.checkpoints import FOLDERS, build
 
 WITHOUT_MODEL = frozenset({"test_variants.py", "test_weights.py"})  # these run on the light layer too
 
@@ -69,3 +72,26 @@ def architecture(request: pytest.FixtureRequest) -> Iterator[None]:
 def checkpoints(architecture: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with english/, turbo/ (Nano's file too) and multilingual/."""
     return build(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def upstream_model(checkpoints: Path) -> Callable[[str], Any]:
+    """Upstream's own english, turbo or multilingual, loaded once: whoever changes it changes it back.
+
+    The multilingual one gets the table of Cangjie codes that it does not find without a network.
+    """
+
+    @functools.cache
+    def load(name: str) -> Any:
+        from chatterbox import mtl_tts, tts, tts_turbo
+
+        models = {
+            "english": tts.ChatterboxTTS,
+            "turbo": tts_turbo.ChatterboxTurboTTS,
+            "multilingual": mtl_tts.ChatterboxMultilingualTTS,
+        }
+        table = str(checkpoints / FOLDERS["multilingual"] / "Cangjie5_TC.json")
+        with patch("chatterbox.models.tokenizers.tokenizer.hf_hub_download", lambda **_: table):
+            return models[name].from_local(checkpoints / FOLDERS[name], "cpu")
+
+    return load

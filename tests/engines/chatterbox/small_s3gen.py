@@ -69,7 +69,7 @@ def upstream_samples(s3gen: Any, tokens: list[int], voice: PreparedVoice, seed: 
         torch.manual_seed(seed)
         steps = STEPS[s3gen.meanflow]
         waveform, _ = s3gen.inference(torch.tensor(tokens), ref_dict=conditions(voice), n_cfm_timesteps=steps)
-    return waveform[0].numpy()
+    return np.asarray(waveform[0])
 
 
 def unchecked() -> None:

@@ -12,7 +12,7 @@ from chatterbox.models.t3.modules.t3_config import T3Config
 
 from engines.chatterbox.decoding import Decoder
 from engines.chatterbox.sampling import Performance
-from engines.chatterbox.variants import ENGLISH, MULTILINGUAL, TURBO, Variant
+from engines.chatterbox.variants import ENGLISH, MULTILINGUAL, TURBO
 from engines.chatterbox.voice import PreparedVoice
 
 VARIANTS = {"english": ENGLISH, "multilingual": MULTILINGUAL, "turbo": TURBO}
@@ -87,7 +87,7 @@ def performance(**changes: float) -> Performance:
 def upstream_tokens(
     model: Any, text: list[int], voice: PreparedVoice, how: Performance, seed: int, most: int
 ) -> list[int]:
-    """What upstream's loop returns after torch.manual_seed(seed). The global generator is left as the loop leaves it."""
+    """What upstream's loop returns after torch.manual_seed(seed). The global generator stays as the loop leaves it."""
     condition = T3Cond(
         speaker_emb=voice.speaker,
         cond_prompt_speech_tokens=voice.prompt_tokens,
@@ -126,4 +126,5 @@ def spoken(
     sequence = decoder.admit(text, voice, how, torch.Generator().manual_seed(seed), most)
     while not sequence.is_finished:
         decoder.step()
-    return sequence.tokens
+    tokens: list[int] = sequence.tokens
+    return tokens

@@ -13,7 +13,7 @@ REAL_STEP = AlignmentStreamAnalyzer.step  # as it is before this folder's fixtur
 
 @pytest.fixture
 def analyzed(monkeypatch):
-    """What the analyzer was shown and made of it, in order: (weights of the newest frame, whether it forced the stop)."""
+    """What the analyzer was shown and made of it: the newest frame's weights, and whether it forced the stop."""
     seen: list[tuple[torch.Tensor, bool]] = []
 
     def step(self, logits, next_token=None):

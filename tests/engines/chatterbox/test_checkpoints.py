@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from chatterbox.mtl_tts import ChatterboxMultilingualTTS
-from chatterbox.tts import ChatterboxTTS
-from chatterbox.tts_turbo import ChatterboxTurboTTS
 
 from tests.engines.chatterbox.checkpoints import STOP_AFTER, environment
 
 TOKEN_S = 0.04
-UPSTREAM = {"english": ChatterboxTTS, "turbo": ChatterboxTurboTTS, "multilingual": ChatterboxMultilingualTTS}
 
 
 @pytest.mark.parametrize(("name", "spoken"), [("english", {}), ("multilingual", {"language_id": "fr"}), ("turbo", {})])
-def test_upstream_loads_a_small_checkpoint_and_speaks(name: str, spoken: dict[str, str], checkpoints: Path) -> None:
-    model = UPSTREAM[name].from_local(checkpoints / name, "cpu")
+def test_upstream_loads_a_small_checkpoint_and_speaks(
+    name: str, spoken: dict[str, str], upstream_model: Callable[[str], Any]
+) -> None:
+    model = upstream_model(name)
     torch.manual_seed(1)
 
     samples = model.generate("Hello there.", **spoken).numpy()[0]
@@ -48,3 +48,14 @@ def test_another_process_has_the_small_architecture_once_it_imports_chatterbox(c
     )
 
     assert run.stdout.split()[-1:] == ["64"], run.stderr
+
+
+def test_the_machines_own_start_up_file_runs_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('the machine')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    run = subprocess.run(
+        [sys.executable, "-c", ""], env={**os.environ, **environment()}, capture_output=True, text=True
+    )
+
+    assert (run.stdout, run.stderr) == ("the machine\n", "")

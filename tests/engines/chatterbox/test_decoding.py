@@ -140,7 +140,8 @@ def one_row_reference(t3, text, voice, how, seed):
     """T3.inference without its second row, which it always makes; every token from the whole input, without a cache."""
     framed = torch.tensor([[t3.hp.start_text_token, *text, t3.hp.stop_text_token]])
     condition = T3Cond(voice.speaker, None, voice.prompt_tokens, None, how.exaggeration * torch.ones(1, 1, 1))
-    own, said, start = torch.Generator().manual_seed(seed), [], torch.tensor([[t3.hp.start_speech_token]])
+    own, start = torch.Generator().manual_seed(seed), torch.tensor([[t3.hp.start_speech_token]])
+    said: list[int] = []
     with torch.inference_mode():
         embeddings, _ = t3.prepare_input_embeds(t3_cond=condition, text_tokens=framed, speech_tokens=start)
         beginning = t3.speech_emb(start) + t3.speech_pos_emb.get_fixed_embedding(0)

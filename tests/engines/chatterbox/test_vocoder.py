@@ -51,7 +51,7 @@ def test_it_is_upstream_after_the_same_seed(hift, vocoder, mel):
     ours = vocoder.synthesize(mel, generator)
 
     assert theirs.abs().max() > 0.05
-    assert torch.allclose(ours, theirs[0], atol=1e-5)
+    assert (ours - theirs[0]).abs().max() < 1e-4
     assert torch.equal(generator.get_state(), end_of_theirs)
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from utils.files.naming import GenerationNames, number
+import pytest
+
+from utils.files.naming import GenerationNames, number, word
 
 
 def test_a_name_tells_type_moment_and_parameters() -> None:
@@ -25,3 +27,15 @@ def test_a_thousand_names_within_one_microsecond_all_differ() -> None:
 
 def test_numbers_are_written_without_trailing_zeros() -> None:
     assert [number(0.75), number(1.0), number(1.20)] == ["0.75", "1", "1.2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("anna", "anna"), ("Ännchen von Tharau", "Annchen-von-Tharau"), ("my_voice.v2", "my_voice.v2"), ("アンナ", "x")],
+)
+def test_a_word_in_a_file_name_is_ascii_and_has_no_blanks(text: str, written: str) -> None:
+    assert word(text) == written
+
+
+def test_a_long_word_is_cut() -> None:
+    assert word("a" * 200) == "a" * 60

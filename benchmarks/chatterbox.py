@@ -1,0 +1,265 @@
+"""Chatterbox at full size, upstream's package and this server in turn: `python -m benchmarks.chatterbox english turbo`.
+
+Random weights, so the speech is noise and the speed is real. Prints tables in Markdown and draws
+`results/chatterbox-<device>.png`. Figures of one run belong together; compare ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks import full_size
+from benchmarks.full_size import FullSize
+from engines.chatterbox import conditioning
+from engines.chatterbox.decoding import Decoder
+from engines.chatterbox.estimator import best_precision
+from engines.chatterbox.fleet import default_precision
+from engines.chatterbox.rendering import Renderer, RenderJob
+from engines.chatterbox.sampling import Performance
+from engines.chatterbox.voice import PreparedVoice
+
+RESULTS = Path(__file__).parent / "results"
+SEQUENCES = (1, 2, 4, 8, 16, 32)
+STEPS = 24  # of the decoder for each figure; the fastest quarter counts, for others use the machine too
+UTTERANCE_TOKENS = 75  # 3 s
+REFERENCE_S = 10.0
+TEXT = tuple(range(20, 80))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.chatterbox", description=__doc__)
+    parser.add_argument("variants", nargs="*", default=["english", "turbo", "nano"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sequences", type=int, nargs="*", default=SEQUENCES)
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    describe_machine(device)
+    curves = {}
+    for name in given.variants:
+        print(f"\n## {name}\n", flush=True)
+        curves[name] = Comparison(name, device, given.rounds).run(given.sequences)
+        gc.collect()
+    draw(curves, device)
+
+
+def describe_machine(device: torch.device) -> None:
+    memory_gib = psutil.virtual_memory().total / 2**30
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    print(f"{processor}, {psutil.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, {memory_gib:.0f} GiB")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {psutil.getloadavg()[0]:.1f}")
+    if device.type == "cuda":
+        print(torch.cuda.get_device_name(device))
+
+
+class Comparison:
+    """One variant, loaded twice: upstream's modules, and ours over a second set of the same weights."""
+
+    def __init__(self, name: str, device: torch.device, rounds: int) -> None:
+        self._device, self._rounds = device, rounds
+        self._upstream = full_size.make(name)
+        ours = full_size.make(name)
+        for part in (self._upstream.t3, self._upstream.s3gen, self._upstream.voice_encoder, ours.t3):
+            part.to(device)
+        self._decoder = Decoder(ours.t3, ours.variant, default_precision(device), device, max(SEQUENCES))
+        self._renderer = Renderer(self._upstream.s3gen)
+        self._renders_in = best_precision(device)
+        self._recording = full_size.recording(REFERENCE_S)
+
+    def run(self, sequences: Sequence[int]) -> dict[int, float]:
+        """Print the figures; tokens per second by the number of sequences, 0 being upstream's."""
+        print(f"T3 in {self._decoder.precision}, S3Gen in {self._renders_in}\n")
+        voice = prepared(self._upstream, self._recording)
+        curve = self._decoding(voice, sequences)
+        self._utterance(voice)
+        self._first_audio(voice)
+        process = psutil.Process()
+        print(f"\nmemory of the process with both: {process.memory_info().rss / 1e9:.1f} GB", flush=True)
+        return curve
+
+    def _decoding(self, voice: PreparedVoice, sequences: Sequence[int]) -> dict[int, float]:
+        best: dict[int, float] = {}
+        for _ in range(self._rounds):
+            best[0] = max(best.get(0, 0.0), 1 / self._upstream_step_s(voice))
+            for count in sequences:
+                best[count] = max(best.get(count, 0.0), count / self._our_step_s(voice, count))
+        print("| sequences at once | tokens/s | times upstream | times real time |\n| --- | --- | --- | --- |")
+        print(f"| upstream, 1 | {best[0]:.1f} | 1.0 | {best[0] / 25:.2f} |")
+        for count in sequences:
+            print(f"| {count} | {best[count]:.1f} | {best[count] / best[0]:.1f} | {best[count] / 25:.2f} |", flush=True)
+        return best
+
+    def _upstream_step_s(self, voice: PreparedVoice) -> float:
+        """From two utterances of different length: what their tokens differ in, without the reading of the text."""
+        short_s = timed(self._device, lambda: upstream_tokens(self._upstream, voice, 4))
+        long_s = timed(self._device, lambda: upstream_tokens(self._upstream, voice, 4 + STEPS))
+        return (long_s - short_s) / STEPS
+
+    def _our_step_s(self, voice: PreparedVoice, count: int) -> float:
+        for seed in range(count):
+            self._decoder.admit(TEXT, voice, performance(self._upstream), torch.Generator().manual_seed(seed), 1000)
+        took = sorted(timed(self._device, self._decoder.step) for _ in range(STEPS))
+        for sequence in list(self._decoder.active):
+            self._decoder.drop(sequence)
+        return sum(took) / len(took)
+
+    def _utterance(self, voice: PreparedVoice) -> None:
+        """3 s of speech from a recording to samples, by each in turn; for ours a second time with the voice known."""
+        theirs = Stages()
+        with theirs("conditioning"):
+            upstream_voice = prepared(self._upstream, self._recording)
+        with theirs("T3"):
+            tokens = upstream_tokens(self._upstream, upstream_voice, UTTERANCE_TOKENS)
+        with theirs("S3Gen"):
+            upstream_wave(self._upstream, upstream_voice, tokens)
+        ours = Stages()
+        with ours("conditioning"):
+            voice = prepared(self._upstream, self._recording)
+        generator = torch.Generator().manual_seed(1)
+        with ours("T3"):
+            speech = self._spoken(voice, generator)
+        with ours("S3Gen"):
+            self._renderer.render([RenderJob(speech, voice, generator)], self._upstream.variant.flow_steps, never)
+        print("\n| 3 s utterance, seconds | upstream | ours | times |\n| --- | --- | --- | --- |")
+        for stage in theirs.took_s:
+            mine = ours.took_s[stage]
+            print(f"| {stage} | {theirs.took_s[stage]:.2f} | {mine:.2f} | {theirs.took_s[stage] / mine:.2f} |")
+        whole, mine = sum(theirs.took_s.values()), sum(ours.took_s.values())
+        print(f"| a new voice | {whole:.2f} | {mine:.2f} | {whole / mine:.2f} |")
+        known = mine - ours.took_s["conditioning"]
+        print(f"| a voice that is known | {whole:.2f} | {known:.2f} | {whole / known:.2f} |", flush=True)
+
+    def _spoken(self, voice: PreparedVoice, generator: torch.Generator) -> list[int]:
+        sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, UTTERANCE_TOKENS)
+        while not sequence.is_finished:
+            self._decoder.step()
+        return sequence.speech_tokens
+
+    def _first_audio(self, voice: PreparedVoice) -> None:
+        """From a request with a known voice to the first samples."""
+        generator = torch.Generator().manual_seed(1)
+        started_at = time.perf_counter()
+        sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, UTTERANCE_TOKENS)
+        stream = self._renderer.stream(voice, torch.Generator().manual_seed(2), self._upstream.variant.flow_steps)
+        while len(sequence.speech_tokens) < stream.next_at:
+            self._decoder.step()
+        samples = stream.feed(sequence.speech_tokens, never, is_last=False)
+        took_s = time.perf_counter() - started_at
+        self._decoder.drop(sequence)
+        print(f"\nfirst audio after {took_s:.2f} s ({len(samples) / 24_000:.2f} s of it, {stream.next_at} tokens next)")
+
+
+def performance(full: FullSize) -> Performance:
+    variant = full.variant
+    return Performance(0.5, 0.5, 0.8, variant.min_p, variant.top_p, variant.top_k, variant.repetition_penalty)
+
+
+def prepared(full: FullSize, recording: Path) -> PreparedVoice:
+    with recording.open("rb") as file:
+        return conditioning.prepare(full, file, "benchmark", never)
+
+
+def upstream_tokens(full: FullSize, voice: PreparedVoice, count: int) -> torch.Tensor:
+    """So many tokens of the package's own loop."""
+    from chatterbox.models.t3.modules.cond_enc import T3Cond
+
+    torch.manual_seed(1)
+    condition = T3Cond(
+        speaker_emb=voice.speaker,
+        cond_prompt_speech_tokens=voice.prompt_tokens,
+        emotion_adv=0.5 * torch.ones(1, 1, 1),
+    ).to(device=full.t3.device)
+    how = performance(full)
+    text = torch.tensor([TEXT], device=full.t3.device)
+    sampling = {"temperature": how.temperature, "top_p": how.top_p, "repetition_penalty": how.repetition_penalty}
+    if full.variant.family == "gpt2":
+        return full.t3.inference_turbo(condition, text, top_k=how.top_k, max_gen_len=count - 1, **sampling)
+    text = torch.nn.functional.pad(text, (1, 0), value=full.t3.hp.start_text_token)
+    text = torch.nn.functional.pad(text, (0, 1), value=full.t3.hp.stop_text_token)
+    return full.t3.inference(
+        t3_cond=condition,
+        text_tokens=torch.cat([text, text]),
+        max_new_tokens=count,
+        min_p=how.min_p,
+        cfg_weight=how.cfg_weight,
+        **sampling,
+    )
+
+
+def upstream_wave(full: FullSize, voice: PreparedVoice, tokens: torch.Tensor) -> None:
+    reference = {
+        "prompt_token": voice.reference_tokens,
+        "prompt_token_len": torch.tensor([voice.reference_tokens.shape[1]]),
+        "prompt_feat": voice.reference_mel,
+        "prompt_feat_len": None,
+        "embedding": voice.reference_speaker,
+    }
+    speech = tokens[tokens < 6561]
+    full.s3gen.inference(speech_tokens=speech, ref_dict=reference, n_cfm_timesteps=full.variant.flow_steps)
+
+
+class Stages:
+    """Named spans of time: `with spent("T3"): ...` on an instance, then `took_s`."""
+
+    def __init__(self) -> None:
+        self.took_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started_at = time.perf_counter()
+        yield
+        self.took_s[name] = time.perf_counter() - started_at
+
+
+def timed(device: torch.device, work: Callable[[], object]) -> float:
+    started_at = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started_at
+
+
+def never() -> None:
+    """Nobody cancels a benchmark."""
+
+
+def draw(curves: dict[str, dict[int, float]], device: torch.device) -> None:
+    """Speed over the number of sequences, in times of real time, upstream as a dotted line."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, curve in curves.items():
+        counts = sorted(count for count in curve if count)
+        [line] = axes.plot(counts, [curve[count] / 25 for count in counts], marker="o", label=name)
+        axes.axhline(curve[0] / 25, linestyle=":", color=line.get_color(), label=f"{name}, upstream package")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="sequences at once",
+        ylabel="seconds of speech tokens a second",
+        title=f"Speech tokens, full size, {device}",
+        xticks=SEQUENCES,
+        xticklabels=[str(count) for count in SEQUENCES],
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(RESULTS / f"chatterbox-{device.type}.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()

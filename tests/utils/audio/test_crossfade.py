@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tests.listen import clicks
+from tests.utils.audio.test_join import RATE, tone
+from utils.audio.crossfade import CrossfadeJoin, crossfade
+from utils.audio.waveform import Waveform
+
+
+def noise(duration_s, seed):
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(round(duration_s * RATE))
+    return Waveform(samples.astype(np.float32), RATE)
+
+
+def cut(waveform, bounds):
+    return [Waveform(waveform.samples[start:end], RATE) for start, end in bounds]
+
+
+def joined(windows, overlap):
+    join = CrossfadeJoin(overlap, RATE)
+    return Waveform(np.concatenate([*(join.add(window).samples for window in windows), join.finish().samples]), RATE)
+
+
+def test_different_sounds_keep_their_power_where_they_meet():
+    overlap = RATE // 2
+
+    both = crossfade(noise(1, seed=1), noise(1, seed=2), overlap)
+
+    power = np.mean(both.samples[overlap:-overlap] ** 2)
+    assert len(both.samples) == 2 * RATE - overlap
+    assert power == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("overlap_s", [0.0, 0.01, 0.1])
+def test_windows_of_one_sound_meet_without_a_click_and_lose_nothing(overlap_s):
+    overlap = round(overlap_s * RATE)
+    whole = tone(2.0)
+    starts = [0, 11_000, 25_000, len(whole.samples) - overlap]
+    windows = cut(whole, [(start, end + overlap) for start, end in pairwise(starts)])
+
+    again = joined(windows, overlap)
+
+    assert len(again.samples) == len(whole.samples)
+    assert [time for time in clicks(again) if 0.01 < time < 1.99] == []
+    np.testing.assert_array_equal(again.samples[:11_000], whole.samples[:11_000])
+
+
+def test_windows_that_overlap_more_than_once_are_joined_as_well():
+    whole = tone(1.0)
+    bounds = [(start, start + 6000) for start in range(0, len(whole.samples) - 6000 + 1, 2000)]
+
+    assert len(joined(cut(whole, bounds), overlap=4000).samples) == len(whole.samples)
+
+
+def test_what_is_loud_in_both_is_held_at_full_scale():
+    loud = Waveform(np.full(1000, 0.9, np.float32), RATE)
+
+    assert np.abs(crossfade(loud, loud, 500).samples).max() == 1.0
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="overlap of 30"):
+        crossfade(tone(0.001), tone(0.1), 30)
+    with pytest.raises(ValueError, match="8000 Hz"):
+        crossfade(tone(0.1), Waveform(tone(0.1).samples, 8000), 30)

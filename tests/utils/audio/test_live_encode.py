@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.listen import fundamental_hz, read
+from tests.recordings import vowels
+from utils.audio.live_encode import LIVE_FORMATS, live_encoder
+
+
+def stream(format_name, waveform, sample_rate=24_000, size=4800):
+    """The bytes as they come, and those that the end brings."""
+    encoder = live_encoder(format_name, sample_rate, 128)
+    pieces = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
+    return [encoder.encode(piece) for piece in pieces], encoder.finish()
+
+
+@pytest.mark.parametrize("format_name", LIVE_FORMATS)
+def test_bytes_leave_with_every_piece_and_can_be_played(format_name):
+    spoken = vowels(180, 2.0)
+
+    parts, end = stream(format_name, spoken)
+
+    heard = read(b"".join(parts) + end)
+    assert all(parts)
+    assert heard.duration_s == pytest.approx(2.0, abs=0.1)
+    assert fundamental_hz(heard) == pytest.approx(fundamental_hz(spoken), rel=0.02)
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize("format_name", LIVE_FORMATS)
+def test_every_rate_of_a_model_can_be_sent(format_name, sample_rate):
+    parts, end = stream(format_name, vowels(180, 1.0), sample_rate)
+
+    assert read(b"".join(parts) + end).sample_rate == sample_rate
+
+
+def test_wav_is_32_bit_float_of_unknown_length():
+    spoken = vowels(180, 1.0)
+
+    parts, end = stream("wav", spoken)
+
+    content = b"".join(parts) + end
+    assert content[:4] == b"RIFF"
+    assert struct.unpack("<I", content[4:8]) == (0xFFFFFFFF,)
+    assert content[50:58] == b"data" + struct.pack("<I", 0xFFFFFFFF)
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        assert (file.subtype, file.channels) == ("FLOAT", 1)
+        np.testing.assert_array_equal(file.read(dtype="float32"), spoken.samples)
+
+
+def test_a_format_that_cannot_be_streamed_is_refused():
+    with pytest.raises(ValueError, match="flac"):
+        live_encoder("flac", 24_000, 128)
