@@ -154,7 +154,7 @@ class CoreEngine:
                         pieces.append(Waveform(samples, plan.model.sample_rate))
                         yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last)
             clock.lap("synthesis_s")
-            joined = partial(join.poured, pieces, plan.model.sample_rate)
+            joined = partial(join.in_a_row, pieces, plan.model.sample_rate)
             result = await self._keep_speech(plan, joined, made, clock, live=True)
         yield result
 
@@ -177,7 +177,6 @@ class CoreEngine:
         `live` is for the companion: whether somebody listens meanwhile.
         """
         from utils.audio.crossfade import CrossfadeJoin
-        from utils.audio.join import poured
 
         reading = Cancellation()
         try:
@@ -185,18 +184,14 @@ class CoreEngine:
                 clock = _Clock()
                 plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading)
                 clock.lap("plan_s")
-                join = CrossfadeJoin(plan.overlap, plan.model.sample_rate)
-                pieces: list[Waveform] = []
+                join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
                 async with aclosing(self._converted(plan, place, reading)) as windows:
                     async for window in windows:
-                        pieces.append(await asyncio.to_thread(join.add, window))
-                        yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last=False)
-                pieces.append(join.finish())
-                yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last=True)
+                        piece = await asyncio.to_thread(join.add, window)
+                        yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
                 record = conversion_record(plan, self._conversion, live=live)
-                joined = partial(poured, pieces, plan.model.sample_rate)
-                duration_s, files = await self._keep(record, joined, clock)
+                duration_s, files = await self._keep(record, lambda: join.joined, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,

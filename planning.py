@@ -109,6 +109,8 @@ class Planner:
             for index, chunk in enumerate(chunks)
         ]
         warnings = self._warnings(request, options, engine, model)
+        if early and request.wants_listening and _is_heard(request, options, engine, model):
+            warnings.append("not validated: live audio leaves before anybody could listen to it")
         return SpeechPlan(request, options, engine, model, voice, seed, text, chunks, work, warnings)
 
     def model(self, name: str | None, engine: EngineInfo) -> ModelInfo:

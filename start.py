@@ -3,7 +3,7 @@
     python3 start.py [--light] [--host ADDRESS] [--port NUMBER] [--engine NAME] [--data-dir FOLDER] [--config FILE]
                                 install what is missing into .venv, then serve; every argument but --light goes
                                 to main_api.py. --light leaves out torch and Chatterbox: the embedded engine speaks
-    python3 start.py test ...   install the development layer (all of it), then lint, check types and run pytest with ...
+    python3 start.py test ...   install all of it and the tools, then lint, check types and run pytest with ...
     python3 start.py doctor     say what is there, what is missing and how to mend it
     python3 start.py lock ...   write the locks anew from requirements/*.in; ... goes to uv (--upgrade, say)
     python3 start.py --help     this text

@@ -367,6 +367,7 @@ class EngineHost:
             case "piece":
                 self._deliver(worker, head["job"], Waveform.of_bytes(payload, head["sample_rate"]))
             case "done":
+                self.loaded = head["loaded"]
                 self._deliver(worker, head["job"], outcome_from_head(head["outcome"]))
                 self._finish(worker, head["job"])
             case "failed":

@@ -96,7 +96,7 @@ class Worker:
                 outcome = self._speak(job, work, conditionals, cancellation)
             else:
                 outcome = self._convert(job, work, conditionals, cancellation)
-            answer: Head = {"type": "done", "outcome": asdict(outcome)}
+            answer: Head = {"type": "done", "outcome": asdict(outcome), "loaded": [*self._engine.loaded()]}
         except Cancelled:
             answer = {"type": "cancelled"}
         except SpeechError as error:

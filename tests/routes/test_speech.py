@@ -157,11 +157,10 @@ def test_a_language_may_be_named_with_its_region(client: httpx.Client, tag: str,
 
 
 def test_an_option_without_effect_is_named_in_the_warnings(client: httpx.Client) -> None:
-    reply = describe(client, text="Hi.", min_p=0.05, disable_watermark=False, num_candidates_per_chunk=2)
+    reply = describe(client, text="Hi.", min_p=0.05, disable_watermark=False)
 
     assert any("min_p" in warning for warning in reply["warnings"])
     assert any("watermark" in warning for warning in reply["warnings"])
-    assert any("not validated" in warning for warning in reply["warnings"])
     assert describe(client, text="Hi.")["warnings"] == []
 
 
@@ -189,9 +188,18 @@ def test_a_format_asked_for_twice_is_made_once(client: httpx.Client) -> None:
     assert [file["format"] for file in reply["output_files"]] == ["wav", "mp3"]
 
 
-@pytest.mark.parametrize("field", ["use_faster_whisper", "use_longest_transcript_on_fail"])
-def test_asking_for_a_transcriber_is_answered_with_a_warning(client: httpx.Client, field: str) -> None:
-    assert any("not validated" in warning for warning in describe(client, text="Hi.", **{field: True})["warnings"])
+@pytest.mark.parametrize(
+    "wish", [{"num_candidates_per_chunk": 2}, {"use_faster_whisper": True}, {"use_longest_transcript_on_fail": True}]
+)
+def test_a_wish_for_a_transcriber_is_granted_or_the_answer_says_why_not(
+    client: httpx.Client, wish: dict[str, Any]
+) -> None:
+    listens = client.get("/api/v1/config").json()["engine"]["transcriber"] is not None
+
+    reply = describe(client, text="Good morning to you all.", **wish)
+
+    assert all((chunk["score"] is not None) == listens for chunk in reply["chunks"])
+    assert any("not validated" in warning for warning in reply["warnings"]) != listens
 
 
 def test_an_outputs_folder_that_was_taken_away_is_made_anew(client: httpx.Client, server: Server) -> None:

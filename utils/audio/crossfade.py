@@ -27,20 +27,25 @@ def crossfade(left: Waveform, right: Waveform, overlap: int) -> Waveform:
 
 
 class CrossfadeJoin:
-    """Joins windows as they come, each to the one before by `crossfade`; keeps no more than the overlap."""
+    """Joins windows as they come, each to the one before by `crossfade`, into memory for `count` samples."""
 
-    def __init__(self, overlap: int, sample_rate: int) -> None:
+    def __init__(self, count: int, overlap: int, sample_rate: int) -> None:
+        self.joined = Waveform(np.zeros(count, np.float32), sample_rate)
         self._overlap = overlap
-        self._held: Waveform | None = None
-        self._nothing = Waveform(np.zeros(0, np.float32), sample_rate)
+        self._end = 0  # of the windows so far
+        self._given = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self._end == len(self.joined.samples)
 
     def add(self, window: Waveform) -> Waveform:
-        """What can be sent on once this window is there: all but the part that the next one overlaps."""
-        joined = crossfade(self._held, window, self._overlap) if self._held else window
-        count = max(0, len(joined.samples) - self._overlap)
-        self._held = Waveform(joined.samples[count:], joined.sample_rate)
-        return Waveform(joined.samples[:count], joined.sample_rate)
-
-    def finish(self) -> Waveform:
-        """The rest, after the last window."""
-        return self._held or self._nothing
+        """What will not change any more once this window is there: all but the part that the next one overlaps."""
+        rate = self.joined.sample_rate
+        start = max(0, self._end - self._overlap)
+        before = Waveform(self.joined.samples[start : self._end], rate)
+        overlapping = crossfade(before, window, len(before.samples)).samples
+        self._end = start + len(overlapping)
+        self.joined.samples[start : self._end] = overlapping
+        given, self._given = self._given, self._end - (0 if self.is_whole else self._overlap)
+        return Waveform(self.joined.samples[given : self._given], rate)

@@ -45,18 +45,6 @@ def in_a_row(waveforms: Sequence[Waveform], sample_rate: int) -> Waveform:
     )
 
 
-def poured(waveforms: list[Waveform], sample_rate: int) -> Waveform:
-    """As `in_a_row`, and takes them out of the list one by one: an hour needs its own memory, not twice as much."""
-    joined = np.empty(sum(len(waveform.samples) for waveform in waveforms), np.float32)
-    position = 0
-    waveforms.reverse()
-    while waveforms:
-        samples = waveforms.pop().samples
-        joined[position : position + len(samples)] = samples
-        position += len(samples)
-    return Waveform(joined, sample_rate)
-
-
 def edge_silence(samples: NDArray[np.float32]) -> int:
     """How many samples at the start stay more than 50 dB below the peak; all of them if nothing sounds."""
     magnitude = np.abs(samples)

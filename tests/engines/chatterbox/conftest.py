@@ -16,7 +16,7 @@ import pytest
 from tests.engines.chatterbox.architecture import architecture as small_architecture
 from tests.engines.chatterbox.checkpoints import FOLDERS, build
 
-WITHOUT_MODEL = frozenset({"test_variants.py", "test_weights.py"})  # these run on the light layer too
+WITHOUT_MODEL = frozenset({"test_guard.py", "test_weights.py"})  # these run on the light layer too
 
 
 # What Chatterbox's dependencies warn of while they are imported, made and used: nothing that is ours to change.
