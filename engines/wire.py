@@ -51,7 +51,10 @@ def read_frame_blocking(stream: BinaryIO) -> tuple[Head, bytes] | None:
     if len(lengths) < LENGTHS.size:
         return None
     head_size, payload_size = LENGTHS.unpack(lengths)
-    return json.loads(stream.read(head_size)), stream.read(payload_size)
+    head, payload = stream.read(head_size), stream.read(payload_size)
+    if len(head) < head_size or len(payload) < payload_size:
+        return None
+    return json.loads(head), payload
 
 
 def samples_of(waveform: Waveform) -> Payload:

@@ -32,7 +32,7 @@ from engines.embedded.voices import (
     nearest_voice,
     performance,
 )
-from resilience.errors import GenerationFailed, ModelUnavailable
+from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ class EmbeddedEngine:
     ) -> Iterator[Waveform]:
         """Give the recording the voice of the reference; without one, of the own voice that is named.
 
-        Raises GenerationFailed for an own voice that it does not have, InvalidAudio if nobody speaks in the window's
-        recording, Cancelled.
+        A window in which nobody speaks, a pause or music without a voice, stays as it is. Raises GenerationFailed for an
+        own voice that it does not have, Cancelled.
         """
         from engines.embedded.world import profile, take_on
         from utils.audio.resample import resample
@@ -174,7 +174,12 @@ class EmbeddedEngine:
             target = conditionals.target
         else:
             raise TypeError(f"{type(conditionals).__name__} was prepared by another engine")
-        yield take_on(source, profile(source, cancellation.check), target, cancellation.check)
+        try:
+            speaker = profile(source, cancellation.check)
+        except InvalidAudio:
+            yield source
+        else:
+            yield take_on(source, speaker, target, cancellation.check)
 
     def _utter(
         self, text: str, language: str, speaker: OwnVoice, sampling: Sampling, seed: int, cancellation: Cancellation
