@@ -573,7 +573,11 @@ def check_chatterbox(environment: Environment) -> List[Finding]:
         " 'MPS' if torch.backends.mps.is_available() else 'CPU only')",
     )
     findings.append(Finding("ok" if works else "warning", "torch", said, REMAKE))
-    code = "from engines.chatterbox.weights import why_unavailable; print(why_unavailable(3) or '')"
+    code = (
+        "from engines.chatterbox.files.weights import why_unavailable;"
+        " from engines.chatterbox.options import ChatterboxOptions;"
+        " print(why_unavailable(ChatterboxOptions(hub_timeout_s=3)) or '')"
+    )
     works, problem = ask(environment, code)
     if works and not problem:
         return [*findings, Finding("ok", "weights", "in the hub's cache, or to be fetched from the hub")]

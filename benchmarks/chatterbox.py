@@ -20,11 +20,11 @@ import torch
 from benchmarks import full_size
 from benchmarks.full_size import FullSize
 from engines.chatterbox import conditioning
-from engines.chatterbox.decoding import Decoder
-from engines.chatterbox.estimator import best_precision
 from engines.chatterbox.fleet import default_precision
-from engines.chatterbox.rendering import Renderer, RenderJob
-from engines.chatterbox.sampling import Performance
+from engines.chatterbox.s3gen.estimator import best_precision
+from engines.chatterbox.s3gen.rendering import Renderer, RenderJob
+from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.sampling import Performance
 from engines.chatterbox.voice import PreparedVoice
 
 RESULTS = Path(__file__).parent / "results"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engines.base import SpeechEngine
-from engines.chatterbox import weights
+from engines.chatterbox.files import weights
 from engines.chatterbox.options import ChatterboxOptions
 from resilience.errors import ModelUnavailable
 

@@ -25,7 +25,7 @@ from engines.chatterbox.conditioning import VoiceStore
 from engines.chatterbox.fleet import Fleet, LoadedModel
 from engines.chatterbox.model_thread import Ended, ModelThread, SpeakingChunk
 from engines.chatterbox.options import ChatterboxOptions
-from engines.chatterbox.rendering import RenderJob, speech_tokens_of
+from engines.chatterbox.s3gen.rendering import RenderJob, speech_tokens_of
 from engines.chatterbox.variants import VARIANTS, Variant
 from engines.chatterbox.voice import PreparedVoice
 from engines.chatterbox.watermark import Watermark

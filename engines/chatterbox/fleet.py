@@ -12,17 +12,17 @@ from typing import Any, cast
 import torch
 
 from engines.base import LoadProgress
-from engines.chatterbox import hub
-from engines.chatterbox.decoding import Decoder
-from engines.chatterbox.estimator import Precision as RenderPrecision
-from engines.chatterbox.linear import Precision
-from engines.chatterbox.modules import load_modules
+from engines.chatterbox.files import hub
+from engines.chatterbox.files.weights import Located, Source, locate
+from engines.chatterbox.loading.modules import load_modules
+from engines.chatterbox.loading.text import TextReader
 from engines.chatterbox.options import ChatterboxOptions
-from engines.chatterbox.rendering import Renderer
-from engines.chatterbox.text import TextReader
+from engines.chatterbox.s3gen.estimator import Precision as RenderPrecision
+from engines.chatterbox.s3gen.rendering import Renderer
+from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.variants import VARIANTS, Variant, edition
 from engines.chatterbox.voice import PreparedVoice
-from engines.chatterbox.weights import Located, Source, locate
 from resilience.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from engines.base import Cancellation, Cancelled, ChunkRequest, LoadProgress, derived_seed
 from engines.chatterbox import guard
 from engines.chatterbox.fleet import Fleet, LoadedModel
-from engines.chatterbox.rendering import RenderJob, RenderStream
-from engines.chatterbox.sampling import Performance
-from engines.chatterbox.sequence import EndedBy, SpeechSequence
+from engines.chatterbox.s3gen.rendering import RenderJob, RenderStream
+from engines.chatterbox.t3.sampling import Performance
+from engines.chatterbox.t3.sequence import EndedBy, SpeechSequence
 from engines.chatterbox.voice import PreparedVoice
 from resilience.errors import GenerationFailed, SpeechError
 
@@ -36,6 +36,7 @@ IDLE_INTERVAL_S = 1.0  # how often an idle thread looks for models to unload
 NOISE_SALT = 1  # a stream's noise comes from another generator than its tokens, which are still being drawn
 
 EXIT_BROKEN = 70
+SAMPLES_A_TOKEN = 960
 
 T = TypeVar("T")
 Samples = NDArray[np.float32]
@@ -234,10 +235,7 @@ class ModelThread(threading.Thread):
             return
         self._at_work = [chunk]
         samples = stream.feed(tokens, chunk.cancellation.check, is_last=sequence.is_finished)
-        if len(samples):
-            chunk.has_sounded = True
-            chunk.events.put(samples)
-        self._finish_if_spoken(chunk)
+        self._sound(chunk, samples)
 
     def _render_whole(self, model: LoadedModel, chunks: list[SpeakingChunk]) -> None:
         """The sound of chunks that have the same model and as many steps of the flow."""
@@ -255,13 +253,22 @@ class ModelThread(threading.Thread):
         self._at_work = chunks
         rendered = model.renderer.render(jobs, steps, check)
         for chunk, samples in zip(chunks, rendered, strict=True):
-            chunk.events.put(samples)
-            self._finish_if_spoken(chunk)
+            self._sound(chunk, samples)
 
-    def _finish_if_spoken(self, chunk: SpeakingChunk) -> None:
-        if chunk.sequence is not None and chunk.sequence.ended_by is not None:
+    def _sound(self, chunk: SpeakingChunk, samples: Samples) -> None:
+        """Hand out samples; those of a finished sequence are its last."""
+        sequence, model = chunk.sequence, chunk.model
+        if sequence is None or model is None:
+            return
+        tokens = len(sequence.speech_tokens)
+        if sequence.is_finished and model.variant.drops_last_token and tokens > 1:
+            samples = samples[:-SAMPLES_A_TOKEN]
+        if len(samples):
+            chunk.has_sounded = True
+            chunk.events.put(samples)
+        if sequence.ended_by is not None:
             self._decoding.remove(chunk)
-            chunk.events.put(Ended(chunk.sequence.ended_by, len(chunk.sequence.speech_tokens)))
+            chunk.events.put(Ended(sequence.ended_by, tokens))
 
     def _fail(self, chunk: SpeakingChunk, error: BaseException) -> None:
         if chunk.sequence is not None and chunk.model is not None:

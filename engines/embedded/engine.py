@@ -157,8 +157,8 @@ class EmbeddedEngine:
     ) -> Iterator[Waveform]:
         """Give the recording the voice of the reference; without one, of the own voice that is named.
 
-        A window in which nobody speaks, a pause or music without a voice, stays as it is. Raises GenerationFailed for an
-        own voice that it does not have, Cancelled.
+        A window in which nobody speaks, a pause or music without a voice, stays as it is. Raises GenerationFailed for
+        an own voice that it does not have, Cancelled.
         """
         from engines.embedded.world import profile, take_on
         from utils.audio.resample import resample

@@ -74,7 +74,7 @@ def why_unavailable(model: str, source: WhisperSource) -> str | None:
     missing = f"the weights of Whisper {model} are not here"
     if source.offline or constants.HF_HUB_OFFLINE:
         return f"{missing}, and fetching them is forbidden"
-    from engines.chatterbox.hub import answers
+    from engines.chatterbox.files.hub import answers
 
     if not answers(source.hub_timeout_s):
         return f"{missing}, and the Hugging Face hub did not answer within {source.hub_timeout_s:g} s"

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from engines.base import Cancelled, LoadProgress
-from engines.chatterbox import hub, weights
-from engines.chatterbox.transfer import Patience
+from engines.chatterbox.files import hub, weights
+from engines.chatterbox.files.transfer import Patience
 from engines.chatterbox.variants import VARIANTS
 from resilience.errors import ModelUnavailable
 

@@ -10,8 +10,8 @@ from chatterbox.models.t3 import t3 as upstream
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 from chatterbox.models.t3.modules.t3_config import T3Config
 
-from engines.chatterbox.decoding import Decoder
-from engines.chatterbox.sampling import Performance
+from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.sampling import Performance
 from engines.chatterbox.variants import ENGLISH, MULTILINGUAL, TURBO
 from engines.chatterbox.voice import PreparedVoice
 

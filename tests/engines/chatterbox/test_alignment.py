@@ -4,7 +4,7 @@ import pytest
 import torch
 from chatterbox.models.t3.inference.alignment_stream_analyzer import AlignmentStreamAnalyzer
 
-from engines.chatterbox.alignment import Alignment, aligned_heads
+from engines.chatterbox.t3.alignment import Alignment, aligned_heads
 from tests.engines.chatterbox.architecture import ALIGNED_HEADS
 from tests.engines.chatterbox.small_t3 import TEXT, make_decoder, make_t3, make_voice, performance, upstream_tokens
 

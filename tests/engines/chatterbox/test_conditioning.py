@@ -16,7 +16,7 @@ import torch
 
 from engines.base import Cancelled
 from engines.chatterbox.conditioning import VoiceStore, prepare
-from engines.chatterbox.modules import Modules, load_modules
+from engines.chatterbox.loading.modules import Modules, load_modules
 from engines.chatterbox.variants import VARIANTS
 from engines.chatterbox.voice import PreparedVoice
 from resilience.errors import InvalidAudio

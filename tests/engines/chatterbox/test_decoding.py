@@ -6,8 +6,8 @@ import pytest
 import torch
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 
-from engines.chatterbox.decoding import Decoder
-from engines.chatterbox.linear import Precision
+from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.linear import Precision
 from tests.engines.chatterbox.small_t3 import (
     CPU,
     TEXT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,3 +233,16 @@ def test_a_watermark_is_found_by_its_maker(engine: ChatterboxEngine) -> None:
     listener = perth.PerthImplicitWatermarker()
 
     assert listener.get_watermark(marked, sample_rate=24_000) > listener.get_watermark(plain, sample_rate=24_000)
+
+
+@pytest.mark.parametrize(("weights", "tokens"), [("v2", STOP_AFTER), ("v3", STOP_AFTER - 1)])
+def test_the_third_multilingual_model_loses_the_noise_of_its_last_token(
+    checkpoints: Path, tmp_path: Path, weights: str, tokens: int
+) -> None:
+    shutil.copytree(checkpoints / "multilingual", tmp_path / "multilingual")
+    for other in {"v2", "v3"} - {weights}:
+        (tmp_path / "multilingual" / f"t3_mtl23ls_{other}.safetensors").unlink()
+    engine = loaded(tmp_path, model="multilingual")
+
+    for early in (False, True):
+        assert len(samples(engine, chunk(model="multilingual", early=early))) == tokens * 960

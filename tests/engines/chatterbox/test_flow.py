@@ -8,8 +8,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from engines.chatterbox.estimator import best_precision
-from engines.chatterbox.flow import Flow, FlowRow
+from engines.chatterbox.s3gen.estimator import best_precision
+from engines.chatterbox.s3gen.flow import Flow, FlowRow
 from tests.engines.chatterbox.small_s3gen import (
     STEPS,
     conditions,

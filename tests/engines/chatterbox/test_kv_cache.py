@@ -2,9 +2,9 @@
 
 import torch
 
-from engines.chatterbox.backbone import Shape
-from engines.chatterbox.kv_cache import BLOCK, KeyValues, KVCache
-from engines.chatterbox.prefixes import Prefix, PrefixCache
+from engines.chatterbox.t3.backbone import Shape
+from engines.chatterbox.t3.kv_cache import BLOCK, KeyValues, KVCache
+from engines.chatterbox.t3.prefixes import Prefix, PrefixCache
 
 SHAPE = Shape(layers=3, heads=2, head_dim=4, positions=2048)
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox import linear
+from engines.chatterbox.t3 import linear
 
 CPU = torch.device("cpu")
 

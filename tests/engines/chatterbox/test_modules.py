@@ -18,7 +18,7 @@ from chatterbox.models.tokenizers import tokenizer as upstream_tokenizer
 from chatterbox.tts import Conditionals
 from safetensors.torch import load_file, save_file
 
-from engines.chatterbox.modules import Modules, load_modules
+from engines.chatterbox.loading.modules import Modules, load_modules
 from engines.chatterbox.variants import VARIANTS
 from resilience.errors import ModelUnavailable
 from tests.engines.chatterbox.architecture import LAYERS, NANO_LAYERS

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from chatterbox.models.s3gen.const import S3GEN_SIL
 
-from engines.chatterbox.rendering import Renderer, RenderJob, speech_tokens_of
+from engines.chatterbox.s3gen.rendering import Renderer, RenderJob, speech_tokens_of
 from tests.engines.chatterbox.small_s3gen import (
     STEPS,
     make_s3gen,

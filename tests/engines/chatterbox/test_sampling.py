@@ -11,7 +11,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from engines.chatterbox.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
+from engines.chatterbox.t3.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
 from tests.engines.chatterbox.small_t3 import performance
 
 WIDTH = 8194

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines.chatterbox.sequence import STUCK_WINDOW, SpeechSequence
+from engines.chatterbox.t3.sequence import STUCK_WINDOW, SpeechSequence
 
 STOP = 6562
 

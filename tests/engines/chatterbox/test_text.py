@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engines.chatterbox.japanese import HiraganaReader
-from engines.chatterbox.text import TextReader
+from engines.chatterbox.loading.japanese import HiraganaReader
+from engines.chatterbox.loading.text import TextReader
+from engines.chatterbox.loading.vocabulary import load_tokenizer
 from engines.chatterbox.variants import LANGUAGES, VARIANTS
-from engines.chatterbox.vocabulary import load_tokenizer
 from tests.engines.chatterbox.checkpoints import TAGS, files_of
 
 Upstream = Callable[[str], Any]

@@ -8,8 +8,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from engines.chatterbox.vocoder import Vocoder
-from engines.chatterbox.vocoder_stream import FrameNoise, VocoderStream
+from engines.chatterbox.s3gen.vocoder import Vocoder
+from engines.chatterbox.s3gen.vocoder_stream import FrameNoise, VocoderStream
 from tests.engines.chatterbox.small_s3gen import make_s3gen
 
 pytestmark = pytest.mark.model

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from engines.chatterbox import weights
+from engines.chatterbox.files import weights
+from engines.chatterbox.files.weights import Located, Missing, Source
 from engines.chatterbox.options import ChatterboxOptions
 from engines.chatterbox.variants import ENGLISH, MULTILINGUAL, NANO, TURBO, VARIANTS, Variant
-from engines.chatterbox.weights import Located, Missing, Source
 from tests.engines.chatterbox.loopback_hub import COMMIT, LoopbackHub, running
 
 pytest.importorskip("huggingface_hub")

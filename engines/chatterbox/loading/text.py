@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engines.chatterbox import upstream
-from engines.chatterbox.japanese import HiraganaReader
+from engines.chatterbox.loading.japanese import HiraganaReader
+from engines.chatterbox.loading.vocabulary import Tokenizer
 from engines.chatterbox.variants import Variant
-from engines.chatterbox.vocabulary import Tokenizer
 
 UNKNOWN, SPACE = "[UNK]", "[SPACE]"
 

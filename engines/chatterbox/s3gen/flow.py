@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox.encoder import Encoder
-from engines.chatterbox.estimator import Estimator, Precision
+from engines.chatterbox.s3gen.encoder import Encoder
+from engines.chatterbox.s3gen.estimator import Estimator, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

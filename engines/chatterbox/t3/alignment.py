@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from chatterbox.models.t3.inference import alignment_stream_analyzer
 from torch import Tensor
 
-from engines.chatterbox.attention import AlignedHead
+from engines.chatterbox.t3.attention import AlignedHead
 
 
 def aligned_heads() -> tuple[AlignedHead, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox.source import HarmonicSource
+from engines.chatterbox.s3gen.source import HarmonicSource
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

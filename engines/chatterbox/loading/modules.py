@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.chatterbox import upstream
-from engines.chatterbox.tensors import Unfilled, fill, read_tensors
+from engines.chatterbox.loading.tensors import Unfilled, fill, read_tensors
+from engines.chatterbox.loading.vocabulary import Tokenizer, load_tokenizer
 from engines.chatterbox.variants import Variant
-from engines.chatterbox.vocabulary import Tokenizer, load_tokenizer
 from engines.chatterbox.voice import PreparedVoice
 from resilience.errors import ModelUnavailable
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from chatterbox.models.s3gen.const import S3GEN_SIL
 
-from engines.chatterbox.estimator import Precision, best_precision
-from engines.chatterbox.flow import Flow, FlowRow
-from engines.chatterbox.vocoder import Vocoder
-from engines.chatterbox.vocoder_stream import FrameNoise, VocoderStream
+from engines.chatterbox.s3gen.estimator import Precision, best_precision
+from engines.chatterbox.s3gen.flow import Flow, FlowRow
+from engines.chatterbox.s3gen.vocoder import Vocoder
+from engines.chatterbox.s3gen.vocoder_stream import FrameNoise, VocoderStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

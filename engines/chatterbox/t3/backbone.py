@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.chatterbox.linear import Linear, Packer
+from engines.chatterbox.t3.linear import Linear, Packer
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v), the three (n, heads, head_dim), to (n, heads * head_dim): stores k and v, then attends."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engines.chatterbox.attention import Segment
-from engines.chatterbox.kv_cache import KeyValues
-from engines.chatterbox.prefixes import Prefix, PrefixCache
-from engines.chatterbox.transformer import Transformer
+from engines.chatterbox.t3.attention import Segment
+from engines.chatterbox.t3.kv_cache import KeyValues
+from engines.chatterbox.t3.prefixes import Prefix, PrefixCache
+from engines.chatterbox.t3.transformer import Transformer
 from engines.chatterbox.voice import PreparedVoice
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.chatterbox.kv_cache import KVCache
+from engines.chatterbox.t3.kv_cache import KVCache
 
 AlignedHead = tuple[int, int]  # layer, head
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from engines.chatterbox.integrity import fault_of
+from engines.chatterbox.files.integrity import fault_of
 from engines.chatterbox.options import ChatterboxOptions
 from engines.chatterbox.variants import VARIANTS, Variant
 
@@ -149,7 +149,7 @@ def why_unavailable(options: ChatterboxOptions) -> str | None:
     """
     if find_spec("chatterbox") is None or find_spec("huggingface_hub") is None:
         return "the package chatterbox-tts is not installed"
-    from engines.chatterbox import hub
+    from engines.chatterbox.files import hub
 
     source = Source.of(options)
     variants = VARIANTS.values() if options.model == "auto" else (VARIANTS[options.model],)

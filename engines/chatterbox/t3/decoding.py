@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.chatterbox.alignment import Alignment
-from engines.chatterbox.linear import Precision, usable_precision
-from engines.chatterbox.prefixes import PrefixCache
-from engines.chatterbox.reading import Reader
-from engines.chatterbox.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
-from engines.chatterbox.sequence import SpeechSequence
-from engines.chatterbox.transformer import Transformer
+from engines.chatterbox.t3.alignment import Alignment
+from engines.chatterbox.t3.linear import Precision, usable_precision
+from engines.chatterbox.t3.prefixes import PrefixCache
+from engines.chatterbox.t3.reading import Reader
+from engines.chatterbox.t3.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
+from engines.chatterbox.t3.sequence import SpeechSequence
+from engines.chatterbox.t3.transformer import Transformer
 from engines.chatterbox.variants import Variant
 from engines.chatterbox.voice import PreparedVoice
 
@@ -62,10 +62,11 @@ class Decoder:
         self.max_sequences = max_sequences
         self._is_llama = variant.family == "llama"
         self._family = variant.family
+        self._watches_alignment = variant.watches_alignment
         self._config = t3.hp
         self._device = device
         with torch.inference_mode():
-            self._transformer = Transformer(t3, self.precision, device)
+            self._transformer = Transformer(t3, self.precision, device, watches_alignment=variant.watches_alignment)
         self._cache = self._transformer.cache
         self._prefixes = PrefixCache(prefix_bytes)
         self._reader = Reader(self._transformer, self._prefixes, has_emotion=self._config.emotion_adv)
@@ -133,7 +134,7 @@ class Decoder:
             performance=performance,
             generator=generator,
             said=self._only(self._config.start_speech_token),
-            alignment=Alignment(len(text), self._config.stop_speech_token) if self._config.is_multilingual else None,
+            alignment=Alignment(len(text), self._config.stop_speech_token) if self._watches_alignment else None,
             text_starts=prefix.length,
         )
         logits = self._reader.read(text, prefix, is_guided=self._is_llama and performance.cfg_weight > 0)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.chatterbox.alignment import aligned_heads
-from engines.chatterbox.attention import AttentionWatch, Segment, SegmentAttention, StepAttention
-from engines.chatterbox.backbone import take_backbone
-from engines.chatterbox.inputs import Inputs
-from engines.chatterbox.kv_cache import KeyValues, KVCache
-from engines.chatterbox.linear import Precision, packer, stream_dtype
+from engines.chatterbox.t3.alignment import aligned_heads
+from engines.chatterbox.t3.attention import AttentionWatch, Segment, SegmentAttention, StepAttention
+from engines.chatterbox.t3.backbone import take_backbone
+from engines.chatterbox.t3.inputs import Inputs
+from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
+from engines.chatterbox.t3.linear import Precision, packer, stream_dtype
 
 
 class Transformer:
@@ -23,7 +23,7 @@ class Transformer:
     nothing is kept twice.
     """
 
-    def __init__(self, t3: Any, precision: Precision, device: torch.device) -> None:
+    def __init__(self, t3: Any, precision: Precision, device: torch.device, *, watches_alignment: bool) -> None:
         dtype, pack = stream_dtype(precision, device), packer(precision, device)
         head = t3.speech_head
         self._device = device
@@ -35,7 +35,7 @@ class Transformer:
         self.inputs = Inputs(t3, dtype, device)
         self.cache = KVCache(self.shape, dtype, device)
         self.nothing = KeyValues.none(self.shape, dtype, device)
-        self.watch = AttentionWatch(aligned_heads() if t3.hp.is_multilingual else ())
+        self.watch = AttentionWatch(aligned_heads() if watches_alignment else ())
 
     def read(self, segments: Sequence[Segment], embeddings: Tensor) -> Tensor:
         """New tokens of some rows, embeddings (n, width) in the order of the segments.

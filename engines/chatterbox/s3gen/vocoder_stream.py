@@ -9,8 +9,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from engines.chatterbox.source import Phase
-    from engines.chatterbox.vocoder import Vocoder
+    from engines.chatterbox.s3gen.source import Phase
+    from engines.chatterbox.s3gen.vocoder import Vocoder
 
 # A sample of HiFT depends on 14 mel frames and 16 frames of excitation to either side (found by differentiating it),
 # and the pitch of a frame on 5 frames to either side. Beyond 10 frames the influence is under a thousandth.

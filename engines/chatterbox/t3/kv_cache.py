@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engines.chatterbox.backbone import Shape
+from engines.chatterbox.t3.backbone import Shape
 
 BLOCK = 256  # positions by which the rows grow: copying them is rare, and little is reserved in vain
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from engines.chatterbox.kv_cache import KeyValues
+from engines.chatterbox.t3.kv_cache import KeyValues
 
 
 @dataclass(frozen=True, slots=True, eq=False)

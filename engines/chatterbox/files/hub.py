@@ -29,10 +29,10 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import WeakFileLock
 
 from engines.base import LoadProgress
-from engines.chatterbox.integrity import fault_of
-from engines.chatterbox.transfer import Meter, Patience, Transfer, Trials, is_passing
+from engines.chatterbox.files.integrity import fault_of
+from engines.chatterbox.files.transfer import Meter, Patience, Transfer, Trials, is_passing
+from engines.chatterbox.files.weights import Located, Source, select
 from engines.chatterbox.variants import Variant
-from engines.chatterbox.weights import Located, Source, select
 from resilience.errors import ModelUnavailable
 from utils.files.atomic import NO_SPACE, write_atomically
 

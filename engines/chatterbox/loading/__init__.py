@@ -1,0 +1,1 @@
+"""From files to upstream's modules and tokenizers, without the network."""
