@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
+from chatterbox.models.s3gen.const import S3GEN_SIL
+from numpy.typing import NDArray
 
 from benchmarks import full_size
 from benchmarks.full_size import FullSize
@@ -171,11 +174,11 @@ def prepared(full: FullSize, recording: Path) -> PreparedVoice:
         return conditioning.prepare(full, file, "benchmark", never)
 
 
-def upstream_tokens(full: FullSize, voice: PreparedVoice, count: int) -> torch.Tensor:
+def upstream_tokens(full: FullSize, voice: PreparedVoice, count: int, seed: int = 1) -> torch.Tensor:
     """So many tokens of the package's own loop."""
     from chatterbox.models.t3.modules.cond_enc import T3Cond
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     condition = T3Cond(
         speaker_emb=voice.speaker,
         cond_prompt_speech_tokens=voice.prompt_tokens,
@@ -198,7 +201,10 @@ def upstream_tokens(full: FullSize, voice: PreparedVoice, count: int) -> torch.T
     )
 
 
-def upstream_wave(full: FullSize, voice: PreparedVoice, tokens: torch.Tensor) -> None:
+def upstream_wave(
+    full: FullSize, voice: PreparedVoice, tokens: torch.Tensor, flow_steps: int | None = None
+) -> NDArray[np.float32]:
+    """The samples of the package's own S3Gen, with the silence that its Turbo ends on."""
     reference = {
         "prompt_token": voice.reference_tokens,
         "prompt_token_len": torch.tensor([voice.reference_tokens.shape[1]]),
@@ -207,7 +213,12 @@ def upstream_wave(full: FullSize, voice: PreparedVoice, tokens: torch.Tensor) ->
         "embedding": voice.reference_speaker,
     }
     speech = tokens[tokens < 6561]
-    full.s3gen.inference(speech_tokens=speech, ref_dict=reference, n_cfm_timesteps=full.variant.flow_steps)
+    if full.variant.family == "gpt2":
+        speech = torch.cat([speech, torch.full((3,), S3GEN_SIL)])
+    waveform, _ = full.s3gen.inference(
+        speech_tokens=speech, ref_dict=reference, n_cfm_timesteps=flow_steps or full.variant.flow_steps
+    )
+    return np.asarray(waveform[0].cpu(), np.float32)
 
 
 class Stages:

@@ -1,6 +1,7 @@
 """Chatterbox at full size with random weights, made in memory: as fast as the real one, and speaks noise.
 
-Random weights never stop by themselves, so the stop token is made impossible and the number of tokens is given.
+Random weights stop by chance: of Llama's the stop token is one of 8,194 that are equally likely, of GPT-2's it is made
+impossible. The number of tokens is given.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def make(name: str, seed: int = 1) -> FullSize:
     t3 = T3(_settings(variant)).eval()
     s3gen = S3Gen(meanflow=variant.family == "gpt2").eval()
     with torch.no_grad():
-        _never_stop(t3)
+        if t3.speech_head.bias is not None:
+            t3.speech_head.bias[t3.hp.stop_speech_token] = NEVER
         for module in s3gen.flow.decoder.estimator.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.mul_(TAME)
@@ -61,19 +63,6 @@ def _settings(variant: Variant) -> T3Config:
         settings.use_perceiver_resampler = False
         settings.emotion_adv = False
     return settings
-
-
-def _never_stop(t3: Any) -> None:
-    """By a bias where there is one; else a channel of the learned positions is kept free to say "not now"."""
-    stop = t3.hp.stop_speech_token
-    t3.speech_head.weight.mul_(8.0)  # so that the distributions are as uneven as trained ones
-    if t3.speech_head.bias is not None:
-        t3.speech_head.bias[stop] = NEVER
-        return
-    t3.speech_pos_emb.emb.weight[:, 0] = 50.0
-    t3.speech_head.weight[:, 0] = 0.0
-    t3.speech_head.weight[stop] = 0.0
-    t3.speech_head.weight[stop, 0] = -20.0
 
 
 def recording(duration_s: float) -> Path:

@@ -61,8 +61,7 @@ class Renderer:
         called before each step of the flow and before each vocoding; what it raises passes through.
         """
         batches = [jobs] if self._device.type == "cuda" else [[job] for job in jobs]
-        with torch.inference_mode():
-            return [samples for batch in batches for samples in self._render(batch, flow_steps, check)]
+        return [samples for batch in batches for samples in self.render_together(batch, flow_steps, check)]
 
     def stream(self, voice: PreparedVoice, generator: Generator, flow_steps: int) -> RenderStream:
         """Render an utterance whose tokens are still being made. The generator gives two seeds, and is free then."""
@@ -78,9 +77,11 @@ class Renderer:
         samples[:length] *= self._fade_in[:length]
         return samples
 
-    def _render(
+    @torch.inference_mode()
+    def render_together(
         self, jobs: Sequence[RenderJob], flow_steps: int, check: Callable[[], None]
     ) -> list[NDArray[np.float32]]:
+        """As `render`, with the flow of all jobs in one padded batch, whatever the device."""
         rows = []
         for job in jobs:
             tokens = self.closed(job.tokens)

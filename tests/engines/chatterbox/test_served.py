@@ -32,9 +32,15 @@ def voices_in(data_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chatterbox(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def weights(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints under other names, for tests that damage them."""
+    return Path(shutil.copytree(checkpoints, tmp_path_factory.mktemp("weights") / "copy", copy_function=os.link))
+
+
+@pytest.fixture(scope="module")
+def chatterbox(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = voices_in(tmp_path_factory.mktemp("served"))
-    arguments = ("--engine", "chatterbox", "--weights", str(checkpoints), "--model", "english")
+    arguments = ("--engine", "chatterbox", "--weights", str(weights), "--model", "english")
     with serving(data_dir, *arguments, environment={**environment(), **OFFLINE}) as server:
         yield server
 
@@ -73,7 +79,6 @@ def test_the_configured_variant_speaks_with_its_own_voice(client: httpx.Client) 
         ("multilingual", "Es war spät am Abend.", "de"),
         ("multilingual", "早上好", "zh"),
         ("turbo", "It was late [laugh] in the evening.", "en"),
-        ("nano", SENTENCE, "en"),
     ],
 )
 def test_every_variant_speaks_when_a_request_names_it(
@@ -194,68 +199,63 @@ def test_a_killed_engine_comes_back_with_its_variant(chatterbox: Server, client:
     assert duration_s(say(client)) > 1
 
 
-def test_an_idle_variant_leaves_memory_and_comes_back(checkpoints: Path, tmp_path: Path) -> None:
-    settings = {"CHATTERBOX_CHATTERBOX__UNLOAD_AFTER_S": "0"}
-    arguments = ("--engine", "chatterbox", "--weights", str(checkpoints), "--model", "english")
-    with (
-        serving(tmp_path, *arguments, environment={**environment(), **OFFLINE, **settings}) as server,
-        server.client() as client,
-    ):
-        assert duration_s(say(client, model="nano")) > 0
-        server.wait_for_log("model unloaded name=nano")
+def test_a_damaged_file_of_another_variant_is_named_and_the_others_speak_on(
+    weights: Path, client: httpx.Client
+) -> None:
+    broken = weights / "turbo" / "t3_nano_v1.safetensors"
+    whole = broken.read_bytes()
+    broken.unlink()  # it is a hard link to the file of other tests
+    broken.write_bytes(whole[:10_000])
+    refused, other = say(client, model="nano"), say(client)
+    broken.write_bytes(whole)
 
-        assert duration_s(say(client, model="nano")) > 0
-        assert "english" in loaded_models(client)
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_file_is_named_and_loads_once_it_is_mended(checkpoints: Path, tmp_path: Path, damage: str) -> None:
-    weights = tmp_path / "weights"
-    shutil.copytree(checkpoints / "english", weights)
-    broken, whole = weights / "s3gen.safetensors", checkpoints / "english" / "s3gen.safetensors"
-    broken.unlink()
-    if damage == "truncated":
-        broken.write_bytes(whole.read_bytes()[:10_000])
-    arguments = ("--engine", "chatterbox", "--weights", str(weights), "--model", "english")
-    ready = ("serving on", "engine unavailable")
-    with (
-        serving(tmp_path / "data", *arguments, environment={**environment(), **OFFLINE}, ready=ready) as server,
-        server.client() as client,
-    ):
-        refused, unready = say(client), client.get("/api/v1/health/ready")
-        shutil.copy(whole, broken)
-        server.wait_for_log("engine ready")
-        mended = say(client)
-
-    assert (refused.status_code, unready.status_code, mended.status_code) == (503, 503, 200)
-    assert refused.json()["error_code"] == "MODEL_UNAVAILABLE"
-    assert "s3gen.safetensors" in refused.json()["error"]
+    assert (refused.status_code, refused.json()["error_code"]) == (503, "MODEL_UNAVAILABLE")
+    assert "t3_nano_v1.safetensors" in refused.json()["error"]
+    assert other.status_code == 200
+    assert say(client, model="nano").status_code == 200
 
 
-def test_a_folder_corrected_in_the_settings_is_taken_without_a_restart(checkpoints: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
+def test_a_wrong_folder_and_a_missing_file_are_named_and_mended_without_a_restart(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    config, folder = tmp_path / "config.yaml", tmp_path / "weights"
     config.write_text(f"chatterbox:\n  weights: {tmp_path / 'nowhere'}\n  model: english\n")
+    shutil.copytree(checkpoints / "english", folder)
+    (folder / "s3gen.safetensors").unlink()
     arguments = ("--engine", "chatterbox", "--config", str(config))
     ready = ("serving on", "engine unavailable")
     with (
         serving(tmp_path / "data", *arguments, environment={**environment(), **OFFLINE}, ready=ready) as server,
         server.client() as client,
     ):
-        assert say(client).status_code == 503
-        config.write_text(f"chatterbox:\n  weights: {checkpoints}\n  model: english\n")
+        nowhere, unready = say(client), client.get("/api/v1/health/ready")
+        config.write_text(f"chatterbox:\n  weights: {folder}\n  model: english\n")
+        server.wait_for_log("s3gen.safetensors")
+        incomplete = say(client)
+        shutil.copy(checkpoints / "english" / "s3gen.safetensors", folder)
         server.wait_for_log("engine ready")
 
         assert duration_s(say(client)) > 1
 
+    assert (nowhere.status_code, unready.status_code, incomplete.status_code) == (503, 503, 503)
+    assert incomplete.json()["error_code"] == "MODEL_UNAVAILABLE"
+    assert "nowhere" in nowhere.json()["error"]
+    assert "s3gen.safetensors" in incomplete.json()["error"]
 
-def test_the_hubs_cache_serves_without_a_network(checkpoints: Path, tmp_path: Path) -> None:
-    cache = {"HF_HOME": str(hub_cache(checkpoints, tmp_path / "hub"))}
+
+def test_the_hubs_cache_serves_without_a_network_and_idle_variants_leave(checkpoints: Path, tmp_path: Path) -> None:
+    settings = {"HF_HOME": str(hub_cache(checkpoints, tmp_path / "hub")), "CHATTERBOX_CHATTERBOX__UNLOAD_AFTER_S": "0"}
     arguments = ("--engine", "chatterbox", "--model", "multilingual")
     with (
-        serving(tmp_path / "data", *arguments, environment={**environment(), **OFFLINE, **cache}) as server,
+        serving(tmp_path / "data", *arguments, environment={**environment(), **OFFLINE, **settings}) as server,
         server.client() as client,
     ):
         assert duration_s(say(client, language="fr")) > 1
+        assert duration_s(say(client, model="nano")) > 0
+        server.wait_for_log("model unloaded name=nano")
+
+        assert duration_s(say(client, model="nano")) > 0
+        assert "multilingual" in loaded_models(client)
 
 
 @pytest.mark.parametrize("fallback", ["embedded", "none"])
