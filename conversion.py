@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from config.settings import ConversionSettings
+from config.settings import MOST_OVERLAP, ConversionSettings
 from engines.base import EngineInfo, ModelInfo, VoicePrompt, WindowRequest, derived_seed
 from monitoring import context
 from planning import Planner, random_seed
@@ -113,9 +113,9 @@ class ConversionPlanner:
     def options(self, request: ConversionRequest) -> ConversionSettings:
         """The server's defaults, with what the request says in their place. Raises InvalidRequest."""
         options = self._conversion.model_copy(update=dict(request.options))
-        if options.overlap_sec >= options.chunk_sec:
+        if options.overlap_sec > options.chunk_sec * MOST_OVERLAP:
             raise InvalidRequest(
-                f"an overlap of {options.overlap_sec:g} s does not fit into windows of {options.chunk_sec:g} s",
+                f"an overlap of {options.overlap_sec:g} s is too much for windows of {options.chunk_sec:g} s",
                 field="overlap_sec",
             )
         return options

@@ -574,9 +574,9 @@ def check_chatterbox(environment: Environment) -> List[Finding]:
     )
     findings.append(Finding("ok" if works else "warning", "torch", said, REMAKE))
     code = (
-        "from engines.chatterbox.files.weights import why_unavailable;"
-        " from engines.chatterbox.options import ChatterboxOptions;"
-        " print(why_unavailable(ChatterboxOptions(hub_timeout_s=3)) or '')"
+        "from main_api import settings_from, engine_parts;"
+        " from engines.registry import Wish; from engines.chatterbox.files.weights import why_unavailable;"
+        " print(why_unavailable(Wish.from_head(engine_parts(settings_from([])).to_head()['wish']).chatterbox) or '')"
     )
     works, problem = ask(environment, code)
     if works and not problem:

@@ -10,8 +10,9 @@ import argparse
 import gc
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from engines.chatterbox.voice import PreparedVoice
 
 RESULTS = Path(__file__).parent / "results"
 SEQUENCES = (1, 2, 4, 8, 16, 32)
-STEPS = 24  # of the decoder for each figure; the fastest quarter counts, for others use the machine too
+STEPS = 24  # of the decoder for each figure; the first quartile counts, on both sides: others use the machine too
 UTTERANCE_TOKENS = 75  # 3 s
 REFERENCE_S = 10.0
 TEXT = tuple(range(20, 80))
@@ -105,10 +106,23 @@ class Comparison:
         return best
 
     def _upstream_step_s(self, voice: PreparedVoice) -> float:
-        """From two utterances of different length: what their tokens differ in, without the reading of the text."""
-        short_s = timed(self._device, lambda: upstream_tokens(self._upstream, voice, 4))
-        long_s = timed(self._device, lambda: upstream_tokens(self._upstream, voice, 4 + STEPS))
-        return (long_s - short_s) / STEPS
+        """From the moments at which upstream's loop asks for its next turn."""
+        from chatterbox.models.t3 import t3 as upstream_module
+
+        moments: list[float] = []
+
+        def clocked(turns: Iterable[int], **_: object) -> Iterator[int]:
+            for turn in turns:
+                moments.append(time.perf_counter())
+                yield turn
+
+        plain, upstream_module.tqdm = upstream_module.tqdm, clocked
+        try:
+            upstream_tokens(self._upstream, voice, STEPS + 2)
+        finally:
+            upstream_module.tqdm = plain
+        took = sorted(after - before for before, after in pairwise(moments))
+        return took[len(took) // 4]
 
     def _our_step_s(self, voice: PreparedVoice, count: int) -> float:
         for seed in range(count):
@@ -116,7 +130,7 @@ class Comparison:
         took = sorted(timed(self._device, self._decoder.step) for _ in range(STEPS))
         for sequence in list(self._decoder.active):
             self._decoder.drop(sequence)
-        return sum(took) / len(took)
+        return took[len(took) // 4]
 
     def _utterance(self, voice: PreparedVoice) -> None:
         """3 s of speech from a recording to samples, by each in turn; for ours a second time with the voice known."""

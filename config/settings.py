@@ -85,11 +85,17 @@ class EngineSettings(Section):
     start_timeout_s: float = Field(
         600.0, gt=0, description="seconds that loading the engine may take, counted anew as long as a download goes on"
     )
+    start_patience_s: float = Field(
+        60.0, ge=0, description="seconds that a request waits for an engine that is starting or restarting before 503"
+    )
     heartbeat_timeout_s: float = Field(
         6.0, ge=2, description="seconds of silence after which the engine process counts as hung and is replaced"
     )
     cancel_grace_s: float = Field(
         15.0, gt=0, description="seconds in which the engine must leave cancelled work before its process is replaced"
+    )
+    step_timeout_s: float = Field(
+        120.0, gt=0, description="seconds that one step of a model may take before the engine process is replaced"
     )
     voice_cache_mb: int = Field(256, ge=1, description="megabytes of prepared voices kept in the engine's memory")
 
@@ -112,7 +118,8 @@ class ChatterboxSettings(Section):
         description="auto = a GPU if there is one; cpu, mps, cuda, cuda:1",
     )
     t3_precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
-        "auto", description="numbers of the model that makes speech tokens; fp32 = exactly the package's, auto = fp16"
+        "auto",
+        description="numbers of T3; fp32 = exactly the package's; auto = fp16, on CUDA bf16, on MPS fp32",
     )
     s3gen_precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="numbers of the model that makes sound; auto = bf16 where the processor has them"
@@ -190,12 +197,18 @@ class SpeechSettings(Section):
     _each_once = field_validator("export_formats")(each_once)
 
 
+MOST_OVERLAP = 0.9  # of a window: what overlaps is converted as often as there are windows over it
+
+
 class ConversionSettings(Section):
     """What a request for voice conversion means where it says nothing."""
 
     chunk_sec: float = Field(60.0, ge=1, le=300, description="seconds of the recording that are converted at once")
     overlap_sec: float = Field(
-        0.1, ge=0, le=5, description="seconds that neighbouring windows share and cross-fade over; below `chunk_sec`"
+        0.1,
+        ge=0,
+        le=5,
+        description="seconds that neighbouring windows share and cross-fade over; at most 0.9 `chunk_sec`",
     )
     disable_watermark: bool = Field(True, description="false = watermark, by the models that have one")
     export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
@@ -206,8 +219,8 @@ class ConversionSettings(Section):
 
     @model_validator(mode="after")
     def _windows_go_on(self) -> ConversionSettings:
-        if self.overlap_sec >= self.chunk_sec:
-            raise ValueError("overlap_sec must be less than chunk_sec")
+        if self.overlap_sec > self.chunk_sec * MOST_OVERLAP:
+            raise ValueError("overlap_sec must be at most nine tenths of chunk_sec")
         return self
 
 

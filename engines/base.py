@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from utils.audio.waveform import Waveform
@@ -182,6 +182,16 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """The models in memory; why others could not be loaded when they were last asked for, as sentences by name; and
+    the seconds since the models last gave a sign of life, small as long as they do."""
+
+    loaded: tuple[str, ...]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    stuck_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadProgress:
     """How far loading is: what is being done, and bytes where they are counted. `eta_s` is None until it is known."""
 
@@ -235,8 +245,8 @@ class SpeechEngine(Protocol):
     def load(self, on_progress: Callable[[LoadProgress], None]) -> EngineInfo:
         """Make the default model ready to speak. Raises ModelUnavailable with a sentence on what is missing."""
 
-    def loaded(self) -> Sequence[str]:
-        """The models that are in memory now, by name."""
+    def status(self) -> EngineStatus:
+        """How it is now, for `/health` and the watch over hangs. Asked from any thread, once a second."""
 
     def prepare(self, model: str, voice: VoicePrompt, recording: BinaryIO, cancellation: Cancellation) -> Conditionals:
         """Listen to a recording once, so that `model` can speak with its voice.

@@ -15,13 +15,13 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from config.loader import ConfigurationError
 from config.settings import ChatterboxSettings, EngineSettings, ValidationSettings
-from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, LoadProgress, Work
+from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, EngineStatus, LoadProgress, Work
 from engines.line import Line
 from engines.wire import Head, Payload, info_from_head, outcome_from_head, pack, read_frame, work_to_frame
 from resilience.errors import GenerationFailed, GenerationTimeout, InvalidAudio, ModelUnavailable, SpeechError
@@ -34,7 +34,6 @@ WATCH_INTERVAL_S = 0.25
 LONG_SLEEP_S = 2.0
 FIRST_RESTART_DELAY_S = 0.1
 LAST_RESTART_DELAY_S = 5.0
-PATIENCE_WITH_START_S = 20.0  # how long a request waits in line for an engine that is still starting
 FAILED_STARTS_TO_GIVE_UP = 3  # in a row; the start is tried on after that, but nobody waits for it
 RETRY_AFTER_FAILURE_S = 10
 RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
@@ -159,7 +158,7 @@ class EngineHost:
         self.problem: str | None = None
         self.info: EngineInfo | None = None
         self.progress: LoadProgress | None = None
-        self.loaded: list[str] = []
+        self.status = EngineStatus(())
         self.notices: list[str] = []
         self.restarts = 0
         self._failed_starts = 0
@@ -191,10 +190,13 @@ class EngineHost:
     def requests_in_line(self) -> int:
         return len(self._line)
 
-    async def wait_until_ready(self, timeout_s: float = PATIENCE_WITH_START_S) -> EngineInfo:
-        """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`."""
+    async def wait_until_ready(self, timeout_s: float | None = None) -> EngineInfo:
+        """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`.
+
+        None is what the settings say of the patience of requests.
+        """
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._settings.start_patience_s if timeout_s is None else timeout_s):
                 while self.state in ("starting", "restarting"):
                     await self._state_changed.wait()
         if self.state != "ready" or self.info is None:
@@ -340,6 +342,8 @@ class EngineHost:
                     )
             elif now - worker.heard_at > self._settings.heartbeat_timeout_s:
                 worker.kill(GenerationTimeout("the speech engine stopped answering and is being restarted"))
+            elif self.status.stuck_s > self._settings.step_timeout_s:
+                worker.kill(GenerationTimeout("the speech engine's models hang and are being restarted"))
             elif any(
                 now - job.cancelled_at > self._settings.cancel_grace_s
                 for job in worker.jobs.values()
@@ -351,14 +355,19 @@ class EngineHost:
         match head["type"]:
             case "ready":
                 worker.info = self.info = info_from_head(head["info"])
-                self.notices, self.loaded, self.progress = head["notices"], head["loaded"], None
+                self.notices, self.progress = head["notices"], None
+                self.status = EngineStatus(**head["status"])
                 self._failed_starts = 0
                 self._set_state("ready")
                 model = self.info.models[0].name
                 logger.info("engine ready name=%s model=%s device=%s", self.info.name, model, self.info.device)
                 self._pump()
             case "beat":
-                self.loaded = head["loaded"]
+                if head["status"]:
+                    self.status = EngineStatus(**head["status"])
+                if worker.info is not None and "transcriber" in head:  # weights come, and are damaged, at any time
+                    now = {name: head[name] for name in ("transcriber", "listens_unasked")}
+                    worker.info = self.info = replace(worker.info, **now)
             case "progress":
                 worker.moved_at = worker.heard_at
                 self._tell_progress(LoadProgress(**head["progress"]))
@@ -368,7 +377,7 @@ class EngineHost:
             case "piece":
                 self._deliver(worker, head["job"], Waveform.of_bytes(payload, head["sample_rate"]))
             case "done":
-                self.loaded = head["loaded"]
+                self.status = EngineStatus(**head["status"])
                 self._deliver(worker, head["job"], outcome_from_head(head["outcome"]))
                 self._finish(worker, head["job"])
             case "failed":
@@ -400,7 +409,7 @@ class EngineHost:
 
     def _lose(self, worker: _Worker) -> None:
         """The child is gone: its work fails, what waits in line waits on."""
-        self._worker, self.progress, self.loaded = None, None, []
+        self._worker, self.progress, self.status = None, None, EngineStatus(())
         if self.state == "ready":
             self._set_state("restarting")
             logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))

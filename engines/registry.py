@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.base import SpeechEngine
+from engines.base import EngineInfo, LoadProgress, SpeechEngine
 from engines.chatterbox.files import weights
 from engines.chatterbox.options import ChatterboxOptions
 from resilience.errors import ModelUnavailable
@@ -28,29 +28,28 @@ class Wish:
         return cls(head["name"], head["fallback"], ChatterboxOptions(**head["chatterbox"]))
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The engine to load, and what a person should know about the choice."""
+def load(wish: Wish, on_progress: Callable[[LoadProgress], None]) -> tuple[SpeechEngine, EngineInfo, tuple[str, ...]]:
+    """The engine that the settings name, ready to speak, and what a person should know about the choice.
 
-    make: Callable[[], SpeechEngine]
-    notices: tuple[str, ...] = ()
-
-
-def choose(wish: Wish) -> Choice:
-    """The engine that the settings name; for `auto` Chatterbox if it can be had, else the fallback, said aloud.
-
-    Raises ModelUnavailable if the settings leave no engine.
+    For `auto` Chatterbox if it can be had and loaded, else the fallback, said aloud. Raises ModelUnavailable if the
+    settings leave no engine.
     """
-    if wish.name == "embedded":
-        return Choice(_embedded)
-    problem = weights.why_unavailable(wish.chatterbox)
-    if problem is None:
-        return Choice(lambda: _chatterbox(wish.chatterbox))
-    if wish.name == "chatterbox" or wish.fallback == "none":
-        raise ModelUnavailable(f"Chatterbox cannot speak here: {problem}", retry_after_s=10)
-    notice = f"the embedded engine speaks in place of Chatterbox: {problem}"
-    logger.warning("engine fallback to=embedded reason=%s", problem)
-    return Choice(_embedded, (notice,))
+    if wish.name != "embedded":
+        try:
+            return _loaded(_chatterbox(wish.chatterbox), on_progress, ())
+        except ModelUnavailable as error:
+            if wish.name == "chatterbox" or wish.fallback == "none":
+                raise
+            notice = f"the embedded engine speaks in place of Chatterbox: {error.message}"
+            logger.warning("engine fallback to=embedded reason=%s", error.message)
+            return _loaded(_embedded(), on_progress, (notice,))
+    return _loaded(_embedded(), on_progress, ())
+
+
+def _loaded(
+    engine: SpeechEngine, on_progress: Callable[[LoadProgress], None], notices: tuple[str, ...]
+) -> tuple[SpeechEngine, EngineInfo, tuple[str, ...]]:
+    return engine, engine.load(on_progress), notices
 
 
 def _embedded() -> SpeechEngine:
@@ -59,7 +58,10 @@ def _embedded() -> SpeechEngine:
     return EmbeddedEngine()
 
 
-def _chatterbox(wish: ChatterboxOptions) -> SpeechEngine:
+def _chatterbox(options: ChatterboxOptions) -> SpeechEngine:
+    """Looks for the weights before torch is imported. Raises ModelUnavailable."""
+    if problem := weights.why_unavailable(options):
+        raise ModelUnavailable(f"Chatterbox cannot speak here: {problem}", retry_after_s=10)
     from engines.chatterbox.engine import ChatterboxEngine
 
-    return ChatterboxEngine(wish)
+    return ChatterboxEngine(options)

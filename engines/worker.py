@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -96,7 +96,7 @@ class Worker:
                 outcome = self._speak(job, work, conditionals, cancellation)
             else:
                 outcome = self._convert(job, work, conditionals, cancellation)
-            answer: Head = {"type": "done", "outcome": asdict(outcome), "loaded": [*self._engine.loaded()]}
+            answer: Head = {"type": "done", "outcome": asdict(outcome), "status": asdict(self._engine.status())}
         except Cancelled:
             answer = {"type": "cancelled"}
         except SpeechError as error:
@@ -113,10 +113,9 @@ class Worker:
         if chunk.validation is None:
             return self._attempt(job, chunk, conditionals, cancellation)
         listener = self._listeners.listener(chunk.validation, chunk.language)
-        if listener is None:
+        if listener.transcriber is None:
             outcome = self._attempt(job, chunk, conditionals, cancellation)
-            remark = f"not validated: nothing that listens here understands {chunk.language!r}"
-            return replace(outcome, remarks=(*outcome.remarks, remark))
+            return replace(outcome, remarks=(*outcome.remarks, *listener.remarks))
 
         def begin(candidate: ChunkRequest) -> Callable[[], Sequence[Waveform | Remark]]:
             return partial(list, self._engine.speak(candidate, conditionals, cancellation))
@@ -196,15 +195,15 @@ def main() -> None:
     heart.start()
     listeners = Listeners(ListeningOptions(**head["listening"]))
     try:
-        choice = registry.choose(registry.Wish.from_head(head["wish"]))
-        engine = choice.make()
-        heart.engine = engine
-        info = engine.load(partial(_report, pipe))
-        info = replace(info, transcriber=listeners.name, listens_unasked=listeners.has_whisper)
+        engine, info, notices = registry.load(registry.Wish.from_head(head["wish"]), partial(_report, pipe))
     except ModelUnavailable as error:
         pipe.send({"type": "unavailable", "message": error.message})
         return
-    pipe.send({"type": "ready", "info": info_to_head(info), "notices": choice.notices, "loaded": [*engine.loaded()]})
+    info = replace(info, transcriber=listeners.name, listens_unasked=listeners.has_whisper)
+    ready = {"type": "ready", "info": info_to_head(info), "notices": notices, "status": asdict(engine.status())}
+    pipe.send(ready)
+    heart.engine = engine
+    heart.listeners = listeners
     worker = Worker(engine, info, listeners, ConditionalsCache(head["voice_cache_bytes"]), pipe)
     while frame := read_frame_blocking(incoming):
         worker.take(*frame)
@@ -222,21 +221,27 @@ def _report(pipe: Pipe, progress: LoadProgress) -> None:
 
 
 class Heart(threading.Thread):
-    """Tells the server every second that this process lives, and which models are in memory; ends it when orphaned."""
+    """Tells the server every second that this process lives, what is loaded and who listens; ends it when orphaned."""
 
     def __init__(self, pipe: Pipe, parent: int) -> None:
         super().__init__(daemon=True, name="heartbeat")
         self._pipe = pipe
         self._parent = parent
         self.engine: SpeechEngine | None = None
+        self.listeners: Listeners | None = None
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
             while os.getppid() == self._parent:
-                loaded: Iterable[str] = self.engine.loaded() if self.engine else ()
-                self._pipe.send({"type": "beat", "loaded": [*loaded]})
+                status = asdict(self.engine.status()) if self.engine else None
+                self._pipe.send({"type": "beat", "status": status, **self._who_listens()})
                 time.sleep(HEARTBEAT_S)
         os._exit(0)
+
+    def _who_listens(self) -> Head:
+        if self.listeners is None:
+            return {}
+        return {"transcriber": self.listeners.name, "listens_unasked": self.listeners.has_whisper}
 
 
 class PipeLog(logging.Handler):

@@ -43,9 +43,16 @@ async def health(
             "device": info.device if info else None,
             "models_loaded": {
                 "tts": host.is_ready and bool(models),
-                "vc": host.is_ready and any(model.converts for model in models if model.name in host.loaded),
+                "vc": host.is_ready and any(model.converts for model in models if model.name in host.status.loaded),
             },
-            "models": [{"name": model.name, "loaded": model.name in host.loaded} for model in models],
+            "models": [
+                {
+                    "name": model.name,
+                    "loaded": model.name in host.status.loaded,
+                    "problem": host.status.problems.get(model.name),
+                }
+                for model in models
+            ],
             "loading": asdict(host.progress) if host.progress else None,
             "version": VERSION,
             "uptime_seconds": round(metrics.uptime_s, 3),
@@ -56,7 +63,11 @@ async def health(
             },
             "system_info": system_info(),
             "resource_status": await asyncio.to_thread(resource_status, outputs.root),
-            "warnings": [*([host.problem] if host.problem else []), *host.notices],
+            "warnings": [
+                *([host.problem] if host.problem else []),
+                *host.notices,
+                *host.status.problems.values(),
+            ],
             "error_summary": recent_errors.summary(),
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from engines.base import (
     ChunkRequest,
     Conditionals,
     EngineInfo,
+    EngineStatus,
     LoadProgress,
     ModelInfo,
     Remark,
@@ -23,13 +25,14 @@ from engines.base import (
 from engines.chatterbox import conditioning, guard
 from engines.chatterbox.conditioning import VoiceStore
 from engines.chatterbox.fleet import Fleet, LoadedModel
-from engines.chatterbox.model_thread import Ended, ModelThread, SpeakingChunk
+from engines.chatterbox.model_thread import SAMPLES_A_TOKEN, Ended, ModelThread, SpeakingChunk
 from engines.chatterbox.options import ChatterboxOptions
 from engines.chatterbox.s3gen.rendering import RenderJob, speech_tokens_of
 from engines.chatterbox.variants import VARIANTS, Variant
 from engines.chatterbox.voice import PreparedVoice
 from engines.chatterbox.watermark import Watermark
 from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from utils.audio.crossfade import crossfade
 from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
 
@@ -40,6 +43,8 @@ TOKENIZER_RATE = 16_000
 OWN_VOICE = "default"
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
 RENDERS_ON_GPU = 8  # on a CPU chunks are rendered one by one: together they would take as long
+STRETCH_TOKENS = 500  # 20 s of a recording that is converted
+OVERLAP_TOKENS = 8  # 0.32 s, over which one stretch fades into the next
 LONGEST_CHUNK = 300  # characters, some 20 s: longer ones lose words, and the cost of attention grows with the square
 
 
@@ -74,8 +79,9 @@ class ChatterboxEngine:
         models = tuple(self._info(variant) for variant in (self._default, *others))
         return EngineInfo("chatterbox", str(self._device), models, concurrency=self._batch)
 
-    def loaded(self) -> Sequence[str]:
-        return [*self._fleet.models]
+    def status(self) -> EngineStatus:
+        stuck_s = self._thread.stuck_s if self._thread.is_alive() else 0.0
+        return EngineStatus((*self._fleet.models,), self._fleet.problems, stuck_s)
 
     def prepare(self, model: str, voice: VoicePrompt, recording: BinaryIO, cancellation: Cancellation) -> PreparedVoice:
         """From the voices kept on disk, or by listening. Raises InvalidAudio, ModelUnavailable, Cancelled."""
@@ -84,7 +90,7 @@ class ChatterboxEngine:
             key = f"{loaded.variant.name}-{loaded.revision}-{voice.content_hash}"
             kept = self._voices.get(key) if self._voices else None
             if kept is None:
-                kept = conditioning.prepare(loaded, recording, key, cancellation.check)
+                kept = conditioning.prepare(loaded, recording, key, self._thread.check_of(cancellation))
                 if self._voices:
                     self._voices.put(kept)
             return kept
@@ -131,25 +137,43 @@ class ChatterboxEngine:
     def convert(
         self, window: WindowRequest, conditionals: Conditionals | None, cancellation: Cancellation
     ) -> Iterator[Waveform]:
-        """S3Gen says the window's tokens with the other voice. Raises InvalidAudio for a window without sound."""
+        """S3Gen says what the window says with the other voice. Raises InvalidAudio for a window without a token.
+
+        It is done in stretches of `STRETCH_TOKENS`, between which others get their turn: the cost of attention grows
+        with the square of what is rendered at once.
+        """
         source = resample(window.audio, TOKENIZER_RATE).samples
-
-        def convert(loaded: LoadedModel) -> Waveform:
-            voice = _own(conditionals) or loaded.own_voice
-            if voice is None:
-                raise GenerationFailed(f"the model {loaded.variant.name} has no voice of its own")
-            tokens = speech_tokens_of(loaded.s3gen, source)
-            if not tokens:
-                raise InvalidAudio("the recording is too short to be converted")
-            generator = torch.Generator().manual_seed(window.seed)
-            steps = self._flow_steps(window.model) or loaded.variant.flow_steps
-            job = RenderJob(tokens, voice, generator)
-            return Waveform(loaded.renderer.render([job], steps, cancellation.check)[0], SAMPLE_RATE)
-
-        converted = self._thread.call(window.model, convert, cancellation)
+        tokens = self._thread.call(window.model, lambda loaded: speech_tokens_of(loaded.s3gen, source), cancellation)
+        if not tokens:
+            raise InvalidAudio("the recording is too short to be converted")
+        generator = torch.Generator().manual_seed(window.seed)
+        joined: Waveform | None = None
+        for stretch in stretches(tokens):
+            rendered = self._rendered(window, stretch, _own(conditionals), generator, cancellation)
+            joined = rendered if joined is None else crossfade(joined, rendered, OVERLAP_TOKENS * SAMPLES_A_TOKEN)
+        assert joined is not None
         if window.watermark:
-            converted = Waveform(self._watermark.apply(converted.samples, SAMPLE_RATE), SAMPLE_RATE)
-        yield converted
+            joined = Waveform(self._watermark.apply(joined.samples, SAMPLE_RATE), SAMPLE_RATE)
+        yield joined
+
+    def _rendered(
+        self,
+        window: WindowRequest,
+        tokens: Sequence[int],
+        voice: PreparedVoice | None,
+        generator: torch.Generator,
+        cancellation: Cancellation,
+    ) -> Waveform:
+        def render(loaded: LoadedModel) -> Waveform:
+            target = voice or loaded.own_voice
+            if target is None:
+                raise GenerationFailed(f"the model {loaded.variant.name} has no voice of its own")
+            steps = self._flow_steps(window.model) or loaded.variant.flow_steps
+            job = RenderJob(tokens, target, generator)
+            [samples] = loaded.renderer.render([job], steps, self._thread.check_of(cancellation))
+            return Waveform(samples[: len(tokens) * SAMPLES_A_TOKEN], SAMPLE_RATE)
+
+        return self._thread.call(window.model, render, cancellation, is_long=True)
 
     def _flow_steps(self, model: str) -> int | None:
         """None leaves it to the variant: Turbo and Nano are made for two steps."""
@@ -186,6 +210,14 @@ def device_of(name: str) -> torch.device:
     if not is_there():
         raise ModelUnavailable(f"there is no device {name} on this machine", retry_after_s=10)
     return device
+
+
+def stretches(tokens: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The tokens in pieces that overlap by `OVERLAP_TOKENS`, none longer than `STRETCH_TOKENS`, none a mere scrap."""
+    count = max(1, math.ceil((len(tokens) - OVERLAP_TOKENS) / (STRETCH_TOKENS - OVERLAP_TOKENS)))
+    step = (len(tokens) - OVERLAP_TOKENS) / count
+    for number in range(count):
+        yield tokens[round(number * step) : round((number + 1) * step) + OVERLAP_TOKENS]
 
 
 def _own(conditionals: Conditionals | None) -> PreparedVoice | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,6 +27,9 @@ from resilience.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
+BYTES_OF_FLOAT32 = 4
+BYTES_OF = {"fp16": 2, "bf16": 2, "int8": 1}
+
 
 @dataclass(slots=True, eq=False)
 class LoadedModel:
@@ -40,7 +43,8 @@ class LoadedModel:
     s3gen: Any
     voice_encoder: Any
     own_voice: PreparedVoice | None
-    weights_bytes: int
+    t3_bytes: int
+    s3gen_bytes: int
     used_at: float
 
 
@@ -53,6 +57,7 @@ class Fleet:
         self._device = device
         self._batch = batch
         self._models: Mapping[str, LoadedModel] = {}
+        self.problems: Mapping[str, str] = {}  # of those that could not be loaded the last time; only ever replaced
         self._under_way: dict[str, Future[LoadedModel]] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
 
@@ -60,10 +65,6 @@ class Fleet:
     def models(self) -> Mapping[str, LoadedModel]:
         """Those in memory by name, for any thread: never changed, only replaced."""
         return self._models
-
-    @property
-    def is_loading(self) -> bool:
-        return bool(self._under_way)
 
     def default(self) -> Variant:
         """The variant that the settings name; for `auto` the best one for the device among those that are here."""
@@ -83,58 +84,86 @@ class Fleet:
         return not isinstance(found, Located) or variant.own_voice_file in found.files
 
     def load(self, name: str, on_progress: Callable[[LoadProgress], None]) -> LoadedModel:
-        """The variant, from memory or from its files, fetched if need be. Waits. Raises ModelUnavailable."""
-        while (model := self.get(name, on_progress)) is None:
-            self._under_way[name].exception()
-        return model
+        """The variant, from its files, fetched if need be. Waits. Raises ModelUnavailable."""
+        self.begin(name, on_progress)
+        wait(self._under_way.values())
+        if error := self.settle().get(name):
+            raise error
+        return self._models[name]
 
-    def get(self, name: str, on_progress: Callable[[LoadProgress], None]) -> LoadedModel | None:
-        """The variant if it is in memory, else None, and it is being loaded: ask again.
+    def get(self, name: str) -> LoadedModel | None:
+        """The variant if it is in memory."""
+        if model := self._models.get(name):
+            model.used_at = time.monotonic()
+        return self._models.get(name)
 
-        Raises ModelUnavailable if loading it has just failed; asking again tries again.
+    def begin(self, name: str, on_progress: Callable[[LoadProgress], None], needed: Collection[str] = ()) -> None:
+        """Load a variant in the loader's thread, unless that has begun; `settle` tells when it is done.
+
+        If there is a limit to memory, others that are not needed leave for it.
         """
-        loaded = self._models.get(name)
-        if loaded is None:
-            under_way = self._under_way.get(name)
-            if under_way is None:
-                self._make_room()
-                self._under_way[name] = self._loader.submit(self._load, VARIANTS[name], on_progress)
-                return None
-            if not under_way.done():
-                return None
-            del self._under_way[name]
-            loaded = under_way.result()
-            self._models = {**self._models, name: loaded}
-        loaded.used_at = time.monotonic()
-        return loaded
+        if name not in self._under_way:
+            self.tidy(needed, to_come=self._size_of(VARIANTS[name]))
+            self._under_way[name] = self._loader.submit(self._load, VARIANTS[name], on_progress)
 
-    def unload(self, name: str) -> None:
-        """Let go of a variant that is speaking nothing."""
+    def settle(self) -> Mapping[str, ModelUnavailable]:
+        """Take in what has been loaded since the last call; the failures by name, which are not kept."""
+        failures: dict[str, ModelUnavailable] = {}
+        for name, under_way in [*self._under_way.items()]:
+            if under_way.done():
+                del self._under_way[name]
+                try:
+                    self._models = {**self._models, name: under_way.result()}
+                except ModelUnavailable as error:
+                    failures[name] = error
+                others = {other: problem for other, problem in self.problems.items() if other != name}
+                self.problems = {**others, **({name: failures[name].message} if name in failures else {})}
+        return failures
+
+    def tidy(self, needed: Collection[str], to_come: int = 0) -> None:
+        """Let go of variants that are not needed: idle for `unload_after_s`, or more than `memory_limit_mb` holds.
+
+        `to_come` are the bytes of weights that are about to be loaded.
+        """
+        idle = sorted(
+            (model for name, model in self._models.items() if name not in needed and not model.decoder.active),
+            key=lambda model: model.used_at,
+        )
+        before = time.monotonic() - self._options.unload_after_s
+        limit = self._options.memory_limit_mb * 1_000_000
+        for model in idle:
+            if model.used_at < before or (limit and self.weights_bytes + to_come > limit):
+                self._unload(model.variant.name)
+
+    @property
+    def weights_bytes(self) -> int:
+        """The memory that weights take, an S3Gen that several variants share counted once."""
+        renderers = {id(model.renderer): model.s3gen_bytes for model in self._models.values()}
+        return sum(renderers.values()) + sum(model.t3_bytes for model in self._models.values())
+
+    def _size_of(self, variant: Variant) -> int:
+        """The bytes of its weights as they lie on the disk; 0 if they are not here yet."""
+        found = locate(variant, self._source)
+        return sum(path.stat().st_size for path in found.files.values()) if isinstance(found, Located) else 0
+
+    def _unload(self, name: str) -> None:
         self._models = {other: model for other, model in self._models.items() if other != name}
         logger.info("model unloaded name=%s", name)
 
-    def unload_idle(self, default: str) -> None:
-        """Let go of those that nobody has asked for in `unload_after_s`; the default stays."""
-        before = time.monotonic() - self._options.unload_after_s
-        for name, model in self._models.items():
-            if name != default and model.used_at < before and not model.decoder.active:
-                self.unload(name)
-
-    def _make_room(self) -> None:
-        """Before another one is loaded: the least recently used leave until the weights left are within the limit."""
-        limit = self._options.memory_limit_mb * 1_000_000
-        if not limit:
-            return
-        idle = sorted(
-            (model for model in self._models.values() if not model.decoder.active), key=lambda model: model.used_at
-        )
-        # What is to come is reckoned to be as large as the largest: the limit is for when it is there.
-        to_come = max((model.weights_bytes for model in self._models.values()), default=0)
-        for model in idle:
-            if to_come + sum(model.weights_bytes for model in self._models.values()) > limit:
-                self.unload(model.variant.name)
-
     def _load(self, variant: Variant, on_progress: Callable[[LoadProgress], None]) -> LoadedModel:
+        """Raises ModelUnavailable, whatever goes wrong: a variant that cannot be loaded must not end the process."""
+        try:
+            return self._loaded(variant, on_progress)
+        except ModelUnavailable:
+            raise
+        except ValueError as error:  # settings that do not go together: the sentence says which
+            raise ModelUnavailable(f"{variant.name} cannot be loaded: {error}", retry_after_s=10) from error
+        except Exception as error:
+            logger.exception("model not loaded name=%s", variant.name)
+            said = f"{variant.name} cannot be loaded ({type(error).__name__}); the log tells more"
+            raise ModelUnavailable(said, retry_after_s=10) from error
+
+    def _loaded(self, variant: Variant, on_progress: Callable[[LoadProgress], None]) -> LoadedModel:
         started_at = time.monotonic()
         found = locate(variant, self._source)
         if not isinstance(found, Located):
@@ -144,12 +173,11 @@ class Fleet:
         variant = edition(variant, found.files)
         on_progress(LoadProgress(f"loading {variant.name}"))
         modules = load_modules(variant, found.files, self._device)
-        weights_bytes = _bytes_of(modules.t3) + _bytes_of(modules.s3gen)
+        t3_bytes, s3gen_bytes = _bytes_of(modules.t3), _bytes_of(modules.s3gen)
         s3gen, renderer = self._shared(modules.s3gen)
         asked = self._options.t3_precision
         precision = default_precision(self._device) if asked == "auto" else cast(Precision, asked)
-        with torch.inference_mode():
-            decoder = Decoder(modules.t3, variant, precision, self._device, self._batch)
+        decoder = Decoder(modules.t3, variant, precision, self._device, self._batch)
         took_s = time.monotonic() - started_at
         logger.info("model loaded name=%s revision=%s took_s=%.1f", variant.name, found.revision, took_s)
         return LoadedModel(
@@ -161,7 +189,8 @@ class Fleet:
             s3gen=s3gen,
             voice_encoder=modules.voice_encoder,
             own_voice=modules.own_voice,
-            weights_bytes=weights_bytes,
+            t3_bytes=t3_bytes // BYTES_OF_FLOAT32 * BYTES_OF.get(decoder.precision, BYTES_OF_FLOAT32),
+            s3gen_bytes=s3gen_bytes,
             used_at=time.monotonic(),
         )
 

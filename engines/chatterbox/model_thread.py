@@ -10,11 +10,13 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +38,10 @@ IDLE_INTERVAL_S = 1.0  # how often an idle thread looks for models to unload
 NOISE_SALT = 1  # a stream's noise comes from another generator than its tokens, which are still being drawn
 
 EXIT_BROKEN = 70
+FAILURES_TO_GIVE_UP = 5  # in a row, with no turn that went well between them
+TURNS_BETWEEN_LONG = 25  # a second of speech tokens for those who are spoken
+PATIENCE_S = 5.0  # after which a chunk that waits is as urgent as an early one
+NOTHING = np.zeros(0, np.float32)
 SAMPLES_A_TOKEN = 960
 
 T = TypeVar("T")
@@ -67,6 +73,11 @@ class SpeakingChunk:
     generator: torch.Generator = field(default_factory=torch.Generator)
     stream: RenderStream | None = None
     has_sounded: bool = False
+    came_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_urgent(self) -> bool:
+        return self.request.early or time.monotonic() - self.came_at > PATIENCE_S
 
     def results(self) -> Iterator[Samples | Ended]:
         """What comes of it, in another thread. Raises what stopped it, Cancelled soon after the cancellation."""
@@ -83,6 +94,23 @@ class SpeakingChunk:
                 return
 
 
+@dataclass(slots=True, eq=False)
+class Task(Generic[T]):
+    """Something that needs a model in the thread that has the models."""
+
+    model: str
+    function: Callable[[LoadedModel], T]
+    cancellation: Cancellation
+    is_long: bool
+    answer: Future[T] = field(default_factory=Future)
+
+    def run(self, model: LoadedModel) -> None:
+        try:
+            self.answer.set_result(self.function(model))
+        except Exception as error:  # noqa: BLE001 - it is the caller's, whatever it is
+            self.answer.set_exception(error)
+
+
 class ModelThread(threading.Thread):
     """Decodes and renders chunks, and runs whatever else needs the models."""
 
@@ -95,52 +123,67 @@ class ModelThread(threading.Thread):
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: list[SpeakingChunk] = []
         self._decoding: list[SpeakingChunk] = []
-        self._tasks: list[tuple[str, Callable[[LoadedModel], None], Callable[[SpeechError], None]]] = []
+        self._tasks: list[Task[Any]] = []
+        self._at_work: list[SpeakingChunk] = []
+        self._failures = 0
+        self._turns_since_long = 0
+        self._tidied_at = time.monotonic()
+        self._alive_at = time.monotonic()
 
     def speak(self, chunk: SpeakingChunk) -> None:
         """Take a chunk in; what comes of it is in `chunk.results()`."""
         self._inbox.put(partial(self._waiting.append, chunk))
 
-    def call(self, model: str, function: Callable[[LoadedModel], T], cancellation: Cancellation) -> T:
+    def call(
+        self, model: str, function: Callable[[LoadedModel], T], cancellation: Cancellation, *, is_long: bool = False
+    ) -> T:
         """The result of `function`, called in this thread between two steps once the model is loaded.
+
+        `is_long` is for what takes as long as speaking does: it takes turns with speech.
 
         Raises what it raises, ModelUnavailable, and Cancelled soon after the cancellation while it waits.
         """
-        answer: Future[T] = Future()
-
-        def run(loaded: LoadedModel) -> None:
-            try:
-                cancellation.check()
-                answer.set_result(function(loaded))
-            except Exception as error:  # noqa: BLE001 - it is the caller's, whatever it is
-                answer.set_exception(error)
-
-        self._inbox.put(lambda: self._tasks.append((model, run, answer.set_exception)))
-        while True:
+        task = Task(model, function, cancellation, is_long)
+        self._inbox.put(partial(self._tasks.append, task))
+        while not wait([task.answer], LOOK_INTERVAL_S).done:
             cancellation.check()
-            try:
-                return answer.result(LOOK_INTERVAL_S)
-            except TimeoutError:
-                if answer.done():
-                    raise
+        return task.answer.result()
+
+    def check_of(self, cancellation: Cancellation) -> Callable[[], None]:
+        """What a function given to `call` calls between its steps: a sign of life, and a way out."""
+
+        def check() -> None:
+            self._alive_at = time.monotonic()
+            cancellation.check()
+
+        return check
+
+    @property
+    def stuck_s(self) -> float:
+        """Seconds since the last sign of life, which every turn and every step of a long piece of work gives."""
+        return time.monotonic() - self._alive_at
 
     def run(self) -> None:
         while True:
-            self._at_work: list[SpeakingChunk] = []
+            self._at_work = []
             try:
                 self._turn()
+                self._failures = 0
             except (Cancelled, SpeechError) as error:
                 self._fail_those_at_work(error)
             except Exception:  # a loop that must survive: the fault is that of the chunks it was working on
                 logger.exception("models failed chunks=%d", len(self._at_work))
-                if not self._at_work:
-                    os._exit(EXIT_BROKEN)  # nobody to blame: a new process begins afresh
+                self._failures += 1
+                if not self._at_work or self._failures >= FAILURES_TO_GIVE_UP:
+                    os._exit(EXIT_BROKEN)  # nobody to blame, or a device that is broken: a new process begins afresh
                 self._fail_those_at_work(GenerationFailed("the model failed on this text"))
 
     def _turn(self) -> None:
         self._take_in()
+        self._alive_at = time.monotonic()
         self._drop_cancelled()
-        self._run_tasks()
+        self._look_after_models()
+        self._run_a_task()
         self._admit()
         for model in self._fleet.models.values():
             self._at_work = [chunk for chunk in self._decoding if chunk.model is model]
@@ -155,11 +198,8 @@ class ModelThread(threading.Thread):
         """What has come meanwhile; waits if there is nothing to go on with."""
         if not self._decoding:
             is_idle = not (self._waiting or self._tasks)
-            try:
+            with suppress(queue.Empty):
                 self._inbox.get(timeout=IDLE_INTERVAL_S if is_idle else LOOK_INTERVAL_S)()
-            except queue.Empty:
-                if is_idle:
-                    self._fleet.unload_idle(self._default_model)
         while not self._inbox.empty():
             self._inbox.get()()
 
@@ -167,33 +207,56 @@ class ModelThread(threading.Thread):
         for chunk in [*self._waiting, *self._decoding]:
             if chunk.cancellation.is_cancelled:
                 self._fail(chunk, Cancelled())
+        self._tasks = [task for task in self._tasks if not task.cancellation.is_cancelled]
 
-    def _run_tasks(self) -> None:
-        for task in [*self._tasks]:
-            name, run, fail = task
-            try:
-                model = self._fleet.get(name, log_progress)
-            except SpeechError as error:
+    def _look_after_models(self) -> None:
+        """Load what is asked for, tell everybody who waits for a variant that cannot be loaded, let go of the idle."""
+        for name, error in self._fleet.settle().items():
+            for task in [task for task in self._tasks if task.model == name]:
                 self._tasks.remove(task)
-                fail(error)
+                task.answer.set_exception(error)
+            for chunk in [chunk for chunk in self._waiting if chunk.request.model == name]:
+                self._fail(chunk, error)
+        wanted = {chunk.request.model for chunk in self._waiting} | {task.model for task in self._tasks}
+        for name in wanted - self._fleet.models.keys():
+            self._fleet.begin(name, log_progress, wanted | {self._default_model})
+        if time.monotonic() - self._tidied_at > IDLE_INTERVAL_S:
+            self._tidied_at = time.monotonic()
+            self._fleet.tidy(wanted | {self._default_model})
+
+    def _run_a_task(self) -> None:
+        """At most one a turn; a long one only where it holds up no first sound, and others have had turns meanwhile."""
+        self._turns_since_long += 1
+        lets_long_run = not self._decoding or self._turns_since_long > TURNS_BETWEEN_LONG
+        for task in self._tasks:
+            if task.is_long and (not lets_long_run or self._owes_a_first_sound):
                 continue
-            if model is not None:
+            if (model := self._fleet.get(task.model)) is not None:
                 self._tasks.remove(task)
-                run(model)
+                task.run(model)
+                if task.is_long:
+                    self._turns_since_long = 0
+                return
+
+    @property
+    def _owes_a_first_sound(self) -> bool:
+        return any(chunk.request.early and not chunk.has_sounded for chunk in self._decoding)
 
     def _admit(self) -> None:
-        """One chunk more, the first whose model is in memory. Early ones go first, and wait alone for their sound."""
+        """One chunk more, the first whose model is in memory. Early ones go first, and wait alone for their sound.
+
+        A chunk that has waited long counts as early: live requests that never end must not starve it.
+        """
         if len(self._decoding) >= self._batch:
             return
-        if any(chunk.request.early and not chunk.has_sounded for chunk in self._decoding):
-            candidates = [chunk for chunk in self._waiting if chunk.request.early]
-        else:
-            candidates = sorted(self._waiting, key=lambda chunk: not chunk.request.early)
-        for chunk in candidates:
-            self._at_work = [chunk]
-            chunk.model = self._fleet.get(chunk.request.model, log_progress)
-            if chunk.model is not None:
-                self._begin(chunk, chunk.model)
+        waiting = sorted(self._waiting, key=lambda chunk: not chunk.is_urgent)
+        if self._owes_a_first_sound:
+            waiting = [chunk for chunk in waiting if chunk.is_urgent]
+        for chunk in waiting:
+            if (model := self._fleet.get(chunk.request.model)) is not None:
+                self._at_work = [chunk]
+                chunk.model = model
+                self._begin(chunk, model)
                 return
 
     def _begin(self, chunk: SpeakingChunk, model: LoadedModel) -> None:
@@ -220,6 +283,9 @@ class ModelThread(threading.Thread):
         for chunk in [*self._decoding]:
             self._feed(chunk)
         whole = [chunk for chunk in self._decoding if chunk.stream is None and _is_spoken(chunk)]
+        for chunk in [chunk for chunk in whole if chunk.sequence and not chunk.sequence.speech_tokens]:
+            whole.remove(chunk)
+            self._sound(chunk, NOTHING)
         for model in {id(chunk.model): chunk.model for chunk in whole}.values():
             together = [chunk for chunk in whole if chunk.model is model]
             if model is not None:
@@ -234,8 +300,11 @@ class ModelThread(threading.Thread):
         if not sequence.is_finished and len(tokens) < stream.next_at:
             return
         self._at_work = [chunk]
-        samples = stream.feed(tokens, chunk.cancellation.check, is_last=sequence.is_finished)
-        self._sound(chunk, samples)
+        if tokens:
+            check = partial(self._check, [chunk])
+            self._sound(chunk, stream.feed(tokens, check, is_last=sequence.is_finished))
+        else:
+            self._sound(chunk, NOTHING)
 
     def _render_whole(self, model: LoadedModel, chunks: list[SpeakingChunk]) -> None:
         """The sound of chunks that have the same model and as many steps of the flow."""
@@ -246,14 +315,16 @@ class ModelThread(threading.Thread):
             if chunk.sequence is not None and chunk.voice is not None
         ]
 
-        def check() -> None:
-            if all(chunk.cancellation.is_cancelled for chunk in chunks):
-                raise Cancelled
-
         self._at_work = chunks
-        rendered = model.renderer.render(jobs, steps, check)
+        rendered = model.renderer.render(jobs, steps, partial(self._check, chunks))
         for chunk, samples in zip(chunks, rendered, strict=True):
             self._sound(chunk, samples)
+
+    def _check(self, chunks: Sequence[SpeakingChunk]) -> None:
+        """A sign of life between the steps of a piece of work, which nobody may wait for any more."""
+        self._alive_at = time.monotonic()
+        if all(chunk.cancellation.is_cancelled for chunk in chunks):
+            raise Cancelled
 
     def _sound(self, chunk: SpeakingChunk, samples: Samples) -> None:
         """Hand out samples; those of a finished sequence are its last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from engines.base import (
     ChunkRequest,
     Conditionals,
     EngineInfo,
+    EngineStatus,
     LoadProgress,
     ModelInfo,
     Sampling,
@@ -112,8 +113,9 @@ class EmbeddedEngine:
         )
         return EngineInfo("embedded", "cpu", (model,), concurrency=min(8, max(2, os.cpu_count() or 2)))
 
-    def loaded(self) -> Sequence[str]:
-        return ("espeak-world",)
+    def status(self) -> EngineStatus:
+        """Always well: espeak-ng is a process with a time limit, and WORLD has no way to hang."""
+        return EngineStatus(loaded=("espeak-world",))
 
     def prepare(
         self,

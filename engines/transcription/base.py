@@ -10,6 +10,10 @@ from utils.audio.waveform import Waveform
 Check = Callable[[], None]
 
 
+class CannotListen(Exception):
+    """Raised by a listener whose model is missing, damaged or fails. What was spoken is none the worse for it."""
+
+
 class Transcriber(Protocol):
     """Writes down what is said in waveforms. Safe from any thread; the same waveform gets the same transcript."""
 
@@ -27,5 +31,5 @@ class Transcriber(Protocol):
         """One transcript a waveform, "" for nothing heard.
 
         `text` is what should be said, for a listener that has to know which words exist; it must be able to hear
-        others. `check` is called between steps and may raise. Raises ModelUnavailable if the model cannot be loaded.
+        others. `check` is called often, by this thread, and may raise. Raises CannotListen.
         """

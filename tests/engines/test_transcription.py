@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import weakref
+
 import numpy as np
 import pytest
 
 from engines.base import Cancellation, Cancelled
-from engines.transcription.faster_whisper import FasterWhisper, WhisperSource, located, why_unavailable
+from engines.transcription.base import CannotListen
+from engines.transcription.booth import Booth
+from engines.transcription.faster_whisper import FasterWhisper, WhisperSource, fetched, located, why_unavailable
 from engines.transcription.numbers import in_digits, readings
 from engines.transcription.pieces import SAMPLE_RATE, pieces
 from engines.transcription.pocketsphinx import PocketSphinx
@@ -231,6 +237,9 @@ def test_whisper_is_found_in_a_folder_and_in_one_named_for_it(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     for name in ("config.json", "model.bin", "tokenizer.json"):
         (tmp_path / folder / name).touch()
+    assert located("tiny", WhisperSource(tmp_path, offline=True)) is None
+
+    (tmp_path / folder / "vocabulary.txt").touch()
 
     assert located("tiny", WhisperSource(tmp_path, offline=True)) == tmp_path / folder
 
@@ -239,6 +248,8 @@ def test_whisper_that_cannot_be_had_is_unavailable_and_says_why(tmp_path):
     listener = FasterWhisper("tiny", WhisperSource(tmp_path, offline=True), "cpu")
 
     with pytest.raises(ModelUnavailable, match="fetching them is forbidden"):
+        fetched("tiny", WhisperSource(tmp_path, offline=True))
+    with pytest.raises(CannotListen, match="are not here"):
         listener.transcribe([say("Hello.")], "en", "Hello.", lambda: None)
 
 
@@ -248,7 +259,8 @@ def babbling(tmp_path_factory):
     pytest.importorskip("torch", reason="the full layer is not installed")
     from tests.engines.tiny_whisper import write_tiny_whisper
 
-    return FasterWhisper("tiny", WhisperSource(write_tiny_whisper(tmp_path_factory.mktemp("tiny")), True), "cpu")
+    folder = write_tiny_whisper(tmp_path_factory.mktemp("tiny"))
+    return FasterWhisper("tiny", WhisperSource(folder, True), "cpu", booth=Booth(idle_s=0.5))
 
 
 @pytest.mark.model
@@ -263,15 +275,96 @@ def test_whisper_hears_candidates_of_any_length_in_one_batch_as_it_hears_each_al
     assert all(together)
     assert babbling.understands("sv")
     assert not babbling.understands("tlh")
-    babbling.unload()
+    time.sleep(1)  # it is unloaded
     assert babbling.transcribe(waveforms[:1], "en", "", lambda: None) == together[:1]
 
 
-def test_damaged_whisper_weights_are_unavailable(tmp_path):
-    for name in ("config.json", "model.bin", "tokenizer.json"):
-        (tmp_path / name).write_text("{}")
+@pytest.mark.model
+@pytest.mark.slow
+def test_whisper_is_left_at_once_in_the_middle_of_long_sound(babbling):
+    noise = np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE).astype(np.float32) * 0.1
+    waveforms = [Waveform(noise, SAMPLE_RATE)] * 40
+    babbling.transcribe([Waveform(noise[:SAMPLE_RATE], SAMPLE_RATE)], "en", "", lambda: None)
+    began = time.monotonic()
 
-    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
-        FasterWhisper("tiny", WhisperSource(tmp_path, offline=True), "cpu").transcribe(
-            [say("Hello.")], "en", "Hello.", lambda: None
-        )
+    def check():
+        if time.monotonic() > began + 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        babbling.transcribe(waveforms, "en", "", check)
+
+    assert time.monotonic() - began < 3
+
+
+def test_damaged_whisper_weights_are_tried_once(tmp_path, caplog):
+    for name in ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt"):
+        (tmp_path / name).write_text("{}")
+    listener = FasterWhisper("tiny", WhisperSource(tmp_path, offline=True), "cpu")
+    assert listener.problem() is None
+
+    for _ in range(2):
+        with pytest.raises(CannotListen, match="cannot be used"):
+            listener.transcribe([say("Hello.")], "en", "Hello.", lambda: None)
+
+    assert listener.problem() == "Whisper tiny cannot be used with the files that are here"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    (tmp_path / "model.bin").write_text("another")
+    assert listener.problem() is None
+
+
+class Model:
+    """Something in memory."""
+
+
+def test_a_booth_is_left_within_a_moment_and_drops_work_that_nobody_wants():
+    booth, cancellation, steps = Booth(), Cancellation(), []
+
+    def hear(model, is_wanted):
+        for step in range(100):
+            is_wanted()
+            steps.append(step)
+            time.sleep(0.2)
+        return []
+
+    threading.Timer(0.3, cancellation.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        booth.listen("a", Model, hear, cancellation.check)
+
+    assert time.monotonic() - began < 1
+    assert booth.listen("a", Model, lambda model, is_wanted: ["next"], lambda: None) == ["next"]
+    assert len(steps) < 6
+
+
+def test_a_booth_is_left_while_its_model_is_loaded():
+    booth, cancellation, may_end = Booth(), Cancellation(), threading.Event()
+    threading.Timer(0.2, cancellation.cancel).start()
+    began = time.monotonic()
+
+    with pytest.raises(Cancelled):
+        booth.listen("a", lambda: may_end.wait(10), lambda model, is_wanted: [], cancellation.check)
+
+    assert time.monotonic() - began < 1
+    may_end.set()
+
+
+def test_a_booth_holds_the_model_that_listened_last_until_it_is_idle():
+    booth, most = Booth(idle_s=0.3), []
+    alive: weakref.WeakSet[Model] = weakref.WeakSet()
+
+    def load():
+        most.append(len(alive) + 1)
+        alive.add(model := Model())
+        return model
+
+    for owner in "aabba":
+        booth.listen(owner, load, lambda model, is_wanted: [], lambda: None)
+    assert most == [1, 1, 1]
+    assert booth.owner == "a"
+    assert len(alive) == 1
+
+    time.sleep(0.8)
+
+    assert not alive
+    assert booth.owner is None

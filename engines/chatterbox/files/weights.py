@@ -162,7 +162,7 @@ def why_unavailable(options: ChatterboxOptions) -> str | None:
         return missing[0].why
     if hub.answers(source.hub_timeout_s):
         return None
-    return f"{fetchable[0].why}, and the Hugging Face hub did not answer within {source.hub_timeout_s:g} s"
+    return f"{fetchable[0].why}, and the Hugging Face hub could not be reached in {source.hub_timeout_s:g} s"
 
 
 def _folder_with_t3(variant: Variant, folder: Path) -> Path | None:

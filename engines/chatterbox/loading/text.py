@@ -43,14 +43,18 @@ class TextReader:
         return self._encode(self._normal(text), language)
 
     def unknown(self, text: str, language: str) -> list[str]:
-        """The characters of the text that the vocabulary has no token for, each once: the model never sees them.
+        """What of the text the model never sees as such, each once: characters that the vocabulary has no token for,
+        and words such as [STOP], which are signs to the model and not said.
 
         Turbo and Nano know every byte, so there are none.
         """
-        if self._unknown is None or self._unknown not in self.tokens(text, language):
+        if self._unknown is None:
             return []
+        signs = [sign for sign in upstream.tokenizers.SPECIAL_TOKENS if sign in text]
+        if self._unknown not in self.tokens(text, language):
+            return signs
         characters = dict.fromkeys(self._normal(text))
-        return [character for character in characters if self._unknown in self._encode(character, language)]
+        return signs + [character for character in characters if self._unknown in self._encode(character, language)]
 
     def _letter_tokens(self, text: str, _language: str) -> list[int]:
         return list(self._tokenizer.encode(text))

@@ -97,12 +97,20 @@ class Decoder:
         and with a generator of seed s here, the tokens are equal, and so is the state that the generator is left in.
 
         Raises RuntimeError when `max_sequences` are active, and ValueError for a text without tokens or for one that
-        the model has no room for, with `max_tokens` after it.
+        the model has no room for, with `max_tokens` after it. Whatever it raises, the active sequences are as before.
         """
         if len(self._streams) >= self.max_sequences:
             raise RuntimeError(f"{self.max_sequences} sequences are active already")
+        before = self._cache.rows
         with torch.inference_mode():
-            return self._admit(self._framed(text_tokens), voice, performance, generator, max_tokens)
+            try:
+                stream = self._begin(self._framed(text_tokens), voice, performance, generator, max_tokens)
+            except BaseException:
+                self._cache.truncate(before)  # a row without an owner would become the next sequence's
+                raise
+        self._owners += [stream] * len(stream.rows)
+        self._streams.append(stream)
+        return stream.sequence
 
     def step(self) -> None:
         """One token for every active sequence; those that are finished by it leave."""
@@ -119,14 +127,15 @@ class Decoder:
                 sequence.ended_by = "dropped"
                 self._leave(stream)
 
-    def _admit(
+    def _begin(
         self,
         text: Sequence[int],
         voice: PreparedVoice,
         performance: Performance,
         generator: torch.Generator,
         max_tokens: int,
-    ) -> SpeechSequence:
+    ) -> _Stream:
+        """A stream that has read its voice and text in new last rows. It is not among the active ones yet."""
         prefix = self._reader.prefix(voice, performance.exaggeration)
         self._check_room(prefix.length + len(text), len(text), max_tokens)
         stream = _Stream(
@@ -139,10 +148,8 @@ class Decoder:
         )
         logits = self._reader.read(text, prefix, is_guided=self._is_llama and performance.cfg_weight > 0)
         stream.rows = list(range(len(self._owners), self._cache.rows))
-        self._owners += [stream] * len(stream.rows)
-        self._streams.append(stream)
         self._hear([stream], logits[:1], logits[-1:], attention_row=0)
-        return stream.sequence
+        return stream
 
     def _framed(self, tokens: Sequence[int]) -> list[int]:
         """The text as the family reads it: a Llama model wants its start and stop around it."""

@@ -58,6 +58,12 @@ class KVCache:
             self._release()
         return last
 
+    def truncate(self, rows: int) -> None:
+        """Only the first `rows` rows stay: whatever came after them goes, and what an `add` that failed had begun."""
+        del self.lengths[rows:]
+        if not self.lengths:
+            self._release()
+
     def reserve(self, length: int) -> None:
         """Room for `length` positions in every row."""
         self._grow(self.rows, length)
@@ -75,12 +81,17 @@ class KVCache:
             return
         rows = rows if rows <= have_rows else max(rows, min(2 * have_rows, have_rows + 8))
         length = max(have_length, -(-length // BLOCK) * BLOCK)
-        for stores in (self.keys, self.values):
-            for layer, old in enumerate(stores):
-                # zeros, not empty: a masked value counts nothing, unless it is infinite or no number
-                new = old.new_zeros(max(rows, have_rows), self._shape.heads, length, self._shape.head_dim)
-                new[: self.rows, :, :have_length] = old[: self.rows]
-                stores[layer] = new
+        rows = max(rows, have_rows)
+        # All of them before any is replaced: short of memory half-way, the cache is what it was.
+        keys = [self._grown(store, rows, length) for store in self.keys]
+        values = [self._grown(store, rows, length) for store in self.values]
+        self.keys, self.values = keys, values
+
+    def _grown(self, store: Tensor, rows: int, length: int) -> Tensor:
+        # zeros, not empty: a masked value counts nothing, unless it is infinite or no number
+        new = store.new_zeros(rows, self._shape.heads, length, self._shape.head_dim)
+        new[: self.rows, :, : store.shape[2]] = store[: self.rows]
+        return new
 
     def _release(self) -> None:
         nothing = (0, self._shape.heads, 0, self._shape.head_dim)

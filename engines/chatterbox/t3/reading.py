@@ -15,7 +15,10 @@ from engines.chatterbox.voice import PreparedVoice
 
 
 class Reader:
-    """Fills rows of the transformer's cache; what other sequences will begin with is kept in `prefixes`."""
+    """Fills rows of the transformer's cache; what other sequences will begin with is kept in `prefixes`.
+
+    Rows are added behind those that there are. If it fails they may stay, and are the caller's to remove.
+    """
 
     def __init__(self, transformer: Transformer, prefixes: PrefixCache, has_emotion: bool) -> None:
         """`has_emotion` says whether the exaggeration changes what the model makes of a voice."""
@@ -38,7 +41,7 @@ class Reader:
     def read(self, text: Sequence[int], prefix: Prefix, is_guided: bool) -> Tensor:
         """A text behind a voice, in a new last row; if guided, a second one has zeros in the text's place.
 
-        Logits (1 or 2, vocabulary) of the first speech token. If this fails, no row is left.
+        Logits (1 or 2, vocabulary) of the first speech token.
         """
         inputs, cache = self._transformer.inputs, self._transformer.cache
         beginning, whole = inputs.beginning(), prefix.length + len(text)
@@ -55,13 +58,8 @@ class Reader:
     def _read(self, rows: Sequence[tuple[KeyValues, Tensor]], watched: int = 0) -> Tensor:
         """Add rows, each of what is known and the embeddings (n, width) that follow; the first one is watched."""
         cache, before = self._transformer.cache, self._transformer.cache.rows
-        try:
-            segments = []
-            for known, embeddings in rows:
-                row = cache.add(known, room=known.length + len(embeddings))
-                segments.append(Segment(row, len(embeddings), watched if row == before else 0))
-            return self._transformer.read(segments, torch.cat([embeddings for _, embeddings in rows]))
-        except BaseException:
-            while cache.rows > before:
-                cache.remove(cache.rows - 1)
-            raise
+        segments = []
+        for known, embeddings in rows:
+            row = cache.add(known, room=known.length + len(embeddings))
+            segments.append(Segment(row, len(embeddings), watched if row == before else 0))
+        return self._transformer.read(segments, torch.cat([embeddings for _, embeddings in rows]))

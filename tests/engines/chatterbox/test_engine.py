@@ -207,22 +207,59 @@ def test_variants_share_s3gen_where_its_weights_are_the_same(engine: ChatterboxE
     assert models["english"].renderer is not models["turbo"].renderer
 
 
-def test_variants_leave_memory_when_there_is_no_room_for_another(checkpoints: Path) -> None:
+def test_variants_leave_memory_when_there_is_no_room_for_another_and_the_default_stays(checkpoints: Path) -> None:
     engine = loaded(checkpoints, memory_limit_mb=1)
     pieces(engine, chunk(model="nano"))
+    pieces(engine, chunk(model="turbo"))
 
-    assert list(engine.loaded()) == ["nano"]
-    pieces(engine, chunk())
-    assert list(engine.loaded()) == ["english"]
+    assert "nano" not in engine.status().loaded
+    assert "english" in engine.status().loaded
 
 
-def test_a_window_takes_on_the_voice_and_keeps_its_duration(engine: ChatterboxEngine) -> None:
-    said = vowels(150, 3.0)
-    window = WindowRequest(said, VoicePrompt("somebody"), seed=1, model="english")
-    converted = [part.samples for part in engine.convert(window, listen(engine, 240), Cancellation())]
+def test_all_who_wait_for_a_variant_that_cannot_be_loaded_are_told_at_once(checkpoints: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoints / "english", tmp_path / "english")
+    shutil.copytree(checkpoints / "multilingual", tmp_path / "multilingual")
+    vocabulary = tmp_path / "multilingual" / "grapheme_mtl_merged_expanded_v1.json"
+    whole = vocabulary.read_text()
+    vocabulary.write_text('{"model": {"vocab": {"[START]": 255, "[STOP]": 0}}}')
+    engine = loaded(tmp_path)
+    waiting = [engine.speak(chunk(model="multilingual"), None, Cancellation()) for _ in range(4)]
 
-    assert sum(map(len, converted)) / 24_000 == pytest.approx(3.0, abs=0.04)
-    assert np.isfinite(converted[0]).all()
+    for parts in waiting:
+        with pytest.raises(ModelUnavailable, match="grapheme_mtl_merged_expanded_v1"):
+            next(parts)
+    assert "grapheme" in engine.status().problems["multilingual"]
+    vocabulary.write_text(whole)
+
+    assert len(samples(engine, chunk(model="multilingual"))) > 0
+    assert len(samples(engine, chunk())) == STOP_AFTER * 960
+
+
+def test_speech_goes_on_between_the_stretches_of_a_long_conversion(engine: ChatterboxEngine) -> None:
+    window = WindowRequest(vowels(150, 90.0), VoicePrompt("default"), seed=1, model="english")
+    done: list[str] = []
+
+    def convert() -> None:
+        [converted] = engine.convert(window, None, Cancellation())
+        done.append(f"{converted.duration_s:.0f} s converted")
+
+    converting = threading.Thread(target=convert)
+    converting.start()
+    assert len(samples(engine, chunk())) == STOP_AFTER * 960
+    done.append("spoken")
+    converting.join(120)
+
+    assert done == ["spoken", "90 s converted"]
+
+
+@pytest.mark.parametrize("model", ["english", "multilingual", "turbo", "nano"])
+@pytest.mark.parametrize("seconds", [0.4, 3.0, 41.0])
+def test_a_window_keeps_its_duration_with_another_voice(engine: ChatterboxEngine, model: str, seconds: float) -> None:
+    window = WindowRequest(vowels(150, seconds), VoicePrompt("default"), seed=1, model=model)
+    [converted] = engine.convert(window, None, Cancellation())
+
+    assert converted.duration_s == pytest.approx(seconds, abs=0.04)
+    assert np.isfinite(converted.samples).all()
 
 
 def test_a_watermark_is_found_by_its_maker(engine: ChatterboxEngine) -> None:
