@@ -23,7 +23,7 @@ def test_health_says_which_engine_speaks(client: httpx.Client) -> None:
     assert body["status"] == "healthy"
     assert body["engine"] == "embedded"
     assert body["models_loaded"] == {"tts": True, "vc": True}
-    assert body["models"] == [{"name": "espeak-world", "loaded": True}]
+    assert body["models"] == [{"name": "espeak-world", "loaded": True, "problem": None}]
     assert body["loading"] is None
     assert body["uptime_seconds"] > 0
     assert body["resource_status"]["disk_free_bytes"] > 0

@@ -4,8 +4,9 @@
         build(folder)       # once, some 2 s
         model = ChatterboxTTS.from_local(folder / "english", "cpu")
 
-The speech is noise, but every line of the real code runs. The English and multilingual models stop by themselves at
-step `STOP_AFTER` exactly (25 tokens are a second); when Turbo and Nano stop is up to the seed, with a mean near that.
+The speech is noise, but every line of the real code runs, and voice and text decide what is said. The English and
+multilingual models stop by themselves at step `STOP_AFTER` exactly (25 tokens are a second); when Turbo and Nano stop
+is up to the seed, with a mean near that.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = ["FOLDERS", "STOP_AFTER", "TAGS", "architecture", "build", "environmen
 
 FOLDERS = {"english": "english", "turbo": "turbo", "nano": "turbo", "multilingual": "multilingual"}
 STOP_AFTER = 40
+ATTENTIVE = 6.0  # at the scale of their making the layers add next to nothing: voice and text would not be heard
 TAGS = ("[laugh]", "[chuckle]", "[sigh]")
 CANGJIE = (
     "\u65e9\tam",
@@ -181,30 +183,47 @@ def _gpt2_t3(layers: int) -> dict[str, Tensor]:
     hp.emotion_adv = False
     with patch.dict(LLAMA_CONFIGS["GPT2_medium"], n_layer=layers):
         t3 = T3(hp)
+    _attend(t3)
     with torch.no_grad():
         t3.speech_head.bias[hp.start_speech_token] = -30.0
         t3.speech_head.bias[hp.stop_speech_token] = 3.2
     return {name: tensor.half() for name, tensor in _state(t3).items()}
 
 
-def _stop_at(t3: Any, step: int) -> None:
-    """Make a Llama-backed T3 speak its stop token at exactly this step, by what it has learned of positions.
+def _attend(t3: Any) -> None:
+    """Make what the layers and the voice's encoder add to the input count."""
+    import torch
 
-    Channel 0 of the speech positions says that it is time, channel 1 is always on; the head listens to the two.
+    with torch.no_grad():
+        for weight in (*t3.tfmr.parameters(), *t3.cond_enc.parameters()):
+            if weight.ndim == 2:
+                weight.mul_(ATTENTIVE)
+
+
+def _stop_at(t3: Any, step: int) -> None:
+    """Make a Llama-backed T3 attentive, and speak its stop token at exactly this step, by what it knows of positions.
+
+    Channel 0 of the speech positions says that it is time, channel 1 is always on. The head listens to the two, no
+    layer writes to them, and they are low enough for the others to be heard beside them.
     """
     import torch
 
+    _attend(t3)
     positions, head = t3.speech_pos_emb.emb.weight, t3.speech_head.weight
     stop = t3.hp.stop_speech_token
     with torch.no_grad():
+        for layer in t3.tfmr.layers:
+            layer.self_attn.o_proj.weight[:2] = 0.0
+            layer.mlp.down_proj.weight[:2] = 0.0
         positions.mul_(0.1)
-        positions[:step, 0] = -30.0
-        positions[step:, 0] = 30.0
-        positions[:, 1] = 30.0
+        positions[:step, 0] = -4.0
+        positions[step:, 0] = 4.0
+        positions[:, 1] = 4.0
+        head.mul_(6.0)  # or all tokens would be about equally likely
         head[:, :2] = 0.0
-        head[stop, 0] = 8.0
-        head[t3.hp.start_speech_token, 1] = -5.0  # ids beyond the vocoder's own are kept from being spoken
-        head[stop + 1 :, 1] = -5.0
+        head[stop, 0] = 60.0
+        head[t3.hp.start_speech_token, 1] = -40.0  # ids beyond the vocoder's own are kept from being spoken
+        head[stop + 1 :, 1] = -40.0
 
 
 def _state(module: Any) -> dict[str, Tensor]:

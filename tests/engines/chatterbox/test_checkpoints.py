@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engines.chatterbox.checkpoints import STOP_AFTER, environment
+from engines.chatterbox.loading.modules import load_modules
+from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.variants import VARIANTS
+from tests.engines.chatterbox.checkpoints import STOP_AFTER, environment, files_of
+from tests.engines.chatterbox.small_t3 import CPU, TEXT, make_voice, performance, spoken
 
 TOKEN_S = 0.04
 
@@ -31,6 +35,22 @@ def test_upstream_loads_a_small_checkpoint_and_speaks(
     assert np.abs(samples).max() > 0.001
     if name != "turbo":  # whose end is random
         assert len(samples) == pytest.approx(STOP_AFTER * TOKEN_S * 24000, abs=TOKEN_S * 24000)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_with_one_seed_every_variant_says_something_else_in_another_voice_or_of_another_text(
+    name: str, checkpoints: Path
+) -> None:
+    variant = VARIANTS[name]
+    t3 = load_modules(variant, files_of(checkpoints, name), CPU).t3
+    decoder = Decoder(t3, variant, "fp32", CPU, max_sequences=1)
+
+    def say(voice: int, text: list[int]) -> list[int]:
+        return spoken(decoder, text, make_voice(voice), performance(), seed=7, most=STOP_AFTER)
+
+    assert say(0, TEXT) == say(0, TEXT)
+    assert say(0, TEXT) != say(1, TEXT)
+    assert say(0, TEXT) != say(0, [token + 1 for token in TEXT])
 
 
 @pytest.mark.slow  # the imports, once more

@@ -1,12 +1,15 @@
 """Our loop says what upstream's loops say, alone and in a crowd, and leaves nothing behind."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 
+from engines.chatterbox.t3.attention import AttentionWatch
 from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.kv_cache import KVCache
 from engines.chatterbox.t3.linear import Precision
 from tests.engines.chatterbox.small_t3 import (
     CPU,
@@ -247,3 +250,85 @@ def test_what_the_model_has_no_room_for_is_refused_and_leaves_no_row(decoders, t
 
     assert not decoders["english"].active
     assert decoders["english"]._cache.rows == 0
+
+
+class ScarceCache(KVCache):
+    """A cache whose `scarce` method runs out of memory after so many calls."""
+
+    scarce = ""
+    calls_left = 0
+
+    def add(self, beginning, room):
+        self._count("add")
+        return super().add(beginning, room)
+
+    def copy(self, row, length):
+        self._count("copy")
+        return super().copy(row, length)
+
+    def _count(self, method):
+        if method == self.scarce:
+            if self.calls_left == 0:
+                raise torch.OutOfMemoryError
+            self.calls_left -= 1
+
+
+def scarce_decoder(name, **options):
+    """A decoder with a ScarceCache in it, which is not short of anything yet."""
+    decoder = make_decoder(make_t3(name), name, **options)
+    transformer = decoder._transformer
+    decoder._cache = transformer.cache = ScarceCache(transformer.shape, torch.float32, CPU)
+    return decoder
+
+
+def run_out(method, calls):
+    def sabotage(decoder):
+        decoder._cache.scarce, decoder._cache.calls_left = method, calls
+
+    return sabotage
+
+
+def deafen(decoder):
+    decoder._transformer.watch = AttentionWatch(())  # the analyzer then finds nothing to listen to
+
+
+def nothing(decoder): ...
+
+
+FAILURES = {
+    "a voice of a wrong shape": (nothing, TEXT, {"speaker": torch.zeros(1, 17)}),
+    "a prompt beyond the vocabulary": (nothing, TEXT, {"prompt_tokens": torch.full((1, 9), 10**6)}),
+    "a text beyond the vocabulary": (nothing, [*TEXT, 10**6], {}),
+    "a text too long": (nothing, [5] * 3000, {}),
+    "the voice's row": (run_out("add", 0), TEXT, {}),
+    "the voice read, not copied": (run_out("copy", 0), TEXT, {}),
+    "the text's row": (run_out("add", 1), TEXT, {}),
+    "the second row": (run_out("add", 2), TEXT, {}),
+    "all read, the text of zeros not copied": (run_out("copy", 1), TEXT, {}),
+    "all read, not heard": (deafen, TEXT, {}),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.parametrize("others", [0, 2])
+def test_an_admission_that_fails_on_its_way_leaves_nothing_to_the_others_and_the_next(case, others):
+    sabotage, text, wrong = FAILURES[case]
+    decoder, how = scarce_decoder("multilingual"), performance()
+    alone = [spoken(decoder, TEXT, make_voice(number), how, 5, 30) for number in range(4)]
+    crowd = [decoder.admit(TEXT, make_voice(n), how, torch.Generator().manual_seed(5), 30) for n in range(others)]
+    lengths, watch = [*decoder._cache.lengths], decoder._transformer.watch
+    stranger = dataclasses.replace(make_voice(9), **wrong)
+
+    sabotage(decoder)
+    with pytest.raises((IndexError, KeyError, RuntimeError, ValueError)):
+        decoder.admit(text, stranger, how, torch.Generator(), 30)
+    decoder._cache.scarce, decoder._transformer.watch = "", watch
+
+    assert decoder.active == crowd
+    assert decoder._cache.lengths == lengths
+    assert others or decoder._cache.size_bytes == 0
+    crowd += [decoder.admit(TEXT, make_voice(n), how, torch.Generator().manual_seed(5), 30) for n in range(others, 4)]
+    while decoder.active:
+        decoder.step()
+    assert [sequence.tokens for sequence in crowd] == alone
+    assert decoder._cache.rows == 0

@@ -1,5 +1,6 @@
 """Rows without gaps, memory by blocks, and prefixes within their bytes."""
 
+import pytest
 import torch
 
 from engines.chatterbox.t3.backbone import Shape
@@ -50,6 +51,55 @@ def test_memory_is_given_back_when_the_last_row_leaves():
         assert cache.size_bytes > 0
         cache.remove(row)
 
+    assert cache.size_bytes == 0
+
+
+class ScarceCache(KVCache):
+    """A cache that has memory for so many layers' stores and then has none."""
+
+    stores_left: float = float("inf")
+
+    def _grown(self, store, rows, length):
+        if self.stores_left == 0:
+            raise torch.OutOfMemoryError
+        self.stores_left -= 1
+        return super()._grown(store, rows, length)
+
+
+@pytest.mark.parametrize("stores_left", range(2 * SHAPE.layers))
+def test_short_of_memory_half_way_it_stays_what_it_was(stores_left):
+    cache = ScarceCache(SHAPE, torch.float32, CPU)
+    cache.add(filled(1, 10), room=20)
+    before = cache.size_bytes
+
+    for grow in (lambda: cache.reserve(BLOCK + 1), lambda: cache.add(filled(2, 10), room=20)):
+        cache.stores_left = stores_left
+        with pytest.raises(torch.OutOfMemoryError):
+            grow()
+
+        assert (cache.lengths, cache.size_bytes) == ([10], before)
+    cache.stores_left = float("inf")
+    assert cache.add(filled(2, 300), room=400) == 1
+    assert torch.equal(cache.copy(0, 10).keys, filled(1, 10).keys)
+    assert torch.equal(cache.copy(1, 300).values, filled(2, 300).values)
+
+
+def test_the_last_rows_go_together_with_what_an_addition_had_begun():
+    cache = KVCache(SHAPE, torch.float32, CPU)
+    for number in range(3):
+        cache.add(filled(number, 10), room=20)
+    of_another_model = KeyValues(torch.ones(1, 1, 5, 1), torch.ones(2, 9, 5, 9))
+    with pytest.raises((IndexError, RuntimeError)):
+        cache.add(of_another_model, room=20)
+
+    cache.truncate(1)
+
+    assert cache.lengths == [10]
+    assert torch.equal(cache.copy(0, 10).keys, filled(0, 10).keys)
+    cache.truncate(0)
+    with pytest.raises((IndexError, RuntimeError)):
+        cache.add(of_another_model, room=20)
+    cache.truncate(0)
     assert cache.size_bytes == 0
 
 

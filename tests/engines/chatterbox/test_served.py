@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_samples_and_another_does_not(client: httpx
 
 def test_eight_voices_at_once_are_each_what_they_are_alone(client: httpx.Client) -> None:
     def speak(pitch_hz: int) -> bytes:
-        reply = say(client, reference_audio_filename=f"v{pitch_hz}", cfg_weight=0.5, seed=pitch_hz)
+        reply = say(client, reference_audio_filename=f"v{pitch_hz}", cfg_weight=0.5)  # all with one seed
         assert reply.status_code == 200, reply.text
         return reply.content
 
