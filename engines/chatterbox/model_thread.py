@@ -38,7 +38,7 @@ IDLE_INTERVAL_S = 1.0  # how often an idle thread looks for models to unload
 NOISE_SALT = 1  # a stream's noise comes from another generator than its tokens, which are still being drawn
 
 EXIT_BROKEN = 70
-FAILURES_TO_GIVE_UP = 5  # in a row, with no turn that went well between them
+FAILURES_TO_GIVE_UP = 5  # in a row, without a sound between them
 TURNS_BETWEEN_LONG = 25  # a second of speech tokens for those who are spoken
 PATIENCE_S = 5.0  # after which a chunk that waits is as urgent as an early one
 NOTHING = np.zeros(0, np.float32)
@@ -139,9 +139,8 @@ class ModelThread(threading.Thread):
     ) -> T:
         """The result of `function`, called in this thread between two steps once the model is loaded.
 
-        `is_long` is for what takes as long as speaking does: it takes turns with speech.
-
-        Raises what it raises, ModelUnavailable, and Cancelled soon after the cancellation while it waits.
+        `is_long` is for what takes as long as speaking does: it takes turns with speech. Raises what `function` raises,
+        ModelUnavailable, and Cancelled soon after the cancellation while it waits.
         """
         task = Task(model, function, cancellation, is_long)
         self._inbox.put(partial(self._tasks.append, task))
@@ -168,7 +167,6 @@ class ModelThread(threading.Thread):
             self._at_work = []
             try:
                 self._turn()
-                self._failures = 0
             except (Cancelled, SpeechError) as error:
                 self._fail_those_at_work(error)
             except Exception:  # a loop that must survive: the fault is that of the chunks it was working on
@@ -207,7 +205,8 @@ class ModelThread(threading.Thread):
         for chunk in [*self._waiting, *self._decoding]:
             if chunk.cancellation.is_cancelled:
                 self._fail(chunk, Cancelled())
-        self._tasks = [task for task in self._tasks if not task.cancellation.is_cancelled]
+        for task in [task for task in self._tasks if task.cancellation.is_cancelled]:
+            self._tasks.remove(task)  # in place: who brings a task holds on to this list
 
     def _look_after_models(self) -> None:
         """Load what is asked for, tell everybody who waits for a variant that cannot be loaded, let go of the idle."""
@@ -334,6 +333,7 @@ class ModelThread(threading.Thread):
         tokens = len(sequence.speech_tokens)
         if sequence.is_finished and model.variant.drops_last_token and tokens > 1:
             samples = samples[:-SAMPLES_A_TOKEN]
+        self._failures = 0
         if len(samples):
             chunk.has_sounded = True
             chunk.events.put(samples)

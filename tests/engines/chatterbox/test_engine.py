@@ -235,6 +235,23 @@ def test_all_who_wait_for_a_variant_that_cannot_be_loaded_are_told_at_once(check
     assert len(samples(engine, chunk())) == STOP_AFTER * 960
 
 
+def test_no_task_is_lost_among_many_while_speech_goes_on(engine: ChatterboxEngine) -> None:
+    answers: list[int] = []
+
+    def ask(number: int) -> None:
+        for _ in range(30):
+            answers.append(engine._thread.call("english", lambda _: number, Cancellation()))
+
+    asking = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(6)]
+    for thread in asking:
+        thread.start()
+    assert len(samples(engine, chunk())) == STOP_AFTER * 960
+    for thread in asking:
+        thread.join(60)
+
+    assert len(answers) == 180
+
+
 def test_speech_goes_on_between_the_stretches_of_a_long_conversion(engine: ChatterboxEngine) -> None:
     window = WindowRequest(vowels(150, 90.0), VoicePrompt("default"), seed=1, model="english")
     done: list[str] = []
