@@ -101,6 +101,10 @@ async def configuration(settings: SettingsDep, host: HostDep) -> ConfigReply:
         },
         engine={
             "name": info.name,
+            "voices": info.models[0].voices,  # these four are the default model's
+            "languages": info.models[0].languages,
+            "heeds": sorted(info.models[0].takes),
+            "sample_rate": info.models[0].sample_rate,
             "models": [{**asdict(model), "takes": sorted(model.takes)} for model in info.models],
             "transcriber": info.transcriber,
         }
