@@ -128,29 +128,8 @@ TURBO = Variant(
     has_tags=True,
 )
 
-NANO = Variant(
-    name="nano",
-    repository="ResembleAI/chatterbox-nano",
-    family="gpt2",
-    t3_files=("t3_nano_v1.safetensors",),
-    s3gen_file="s3gen_meanflow.safetensors",
-    voice_encoder_file="ve.safetensors",
-    tokenizer_files=("tokenizer_config.json",),
-    vocabularies=GPT2_VOCABULARIES,
-    optional_files=("special_tokens_map.json",),
-    languages=("en",),
-    takes=GPT2_TAKES,
-    text_vocabulary=50276,
-    min_p=0.0,
-    top_p=0.95,
-    top_k=1000,
-    repetition_penalty=1.2,
-    prompt_s=15.0,
-    prompt_tokens=375,
-    least_reference_s=5.0,
-    flow_steps=2,
-    has_tags=True,
-)
+# The same with a smaller GPT-2 in it.
+NANO = replace(TURBO, name="nano", repository="ResembleAI/chatterbox-nano", t3_files=("t3_nano_v1.safetensors",))
 
 VARIANTS = {variant.name: variant for variant in (ENGLISH, TURBO, NANO, MULTILINGUAL)}
 
