@@ -49,6 +49,28 @@ class StorageSettings(Section):
     min_free_mb: int = Field(
         256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)"
     )
+    rescan_s: float = Field(
+        600.0,
+        ge=5,
+        description="seconds between looks through the folders for changes by hand that the system did not report",
+    )
+    longest_audio_h: float = Field(
+        12.0, gt=0, le=1000, description="hours of audio in one file; what is longer is not taken into the libraries"
+    )
+
+
+class CleanupSettings(Section):
+    """What housekeeping removes, and when. It never touches a file in use, or one that is younger than a minute."""
+
+    at_start: bool = Field(True, description="clean up when the server starts")
+    interval_h: float = Field(4.0, ge=0, le=8760, description="hours between clean-ups; 0 = none but that at the start")
+    broken_files: bool = Field(True, description="remove audio files that are empty or cannot be decoded")
+    max_outputs_mb: int = Field(
+        0, ge=0, description="megabytes of outputs/ before the oldest files are removed; 0 = no limit"
+    )
+    max_vc_inputs_mb: int = Field(
+        0, ge=0, description="megabytes of vc_inputs/ before the oldest files are removed; 0 = no limit"
+    )
 
 
 class ApiSettings(Section):
@@ -56,6 +78,13 @@ class ApiSettings(Section):
 
     max_text_length: int = Field(10_000, ge=1, le=1_000_000, description="characters of text in one request")
     max_body_kb: int = Field(512, ge=16, description="kilobytes of a JSON body; larger is refused (413)")
+    max_upload_mb: int = Field(100, ge=1, le=100_000, description="megabytes of one uploaded file (413)")
+    max_bulk_upload_mb: int = Field(
+        1000, ge=1, le=1_000_000, description="megabytes of one request that uploads several voices (413)"
+    )
+    max_restore_mb: int = Field(
+        4000, ge=1, le=1_000_000, description="megabytes of a backup that is restored, packed and unpacked (413)"
+    )
 
 
 class EngineSettings(Section):
@@ -237,6 +266,7 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
+    cleanup: CleanupSettings = CleanupSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
     chatterbox: ChatterboxSettings = ChatterboxSettings()

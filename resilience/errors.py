@@ -55,12 +55,42 @@ class UnsupportedFormat(SpeechError):
     code = "UNSUPPORTED_FORMAT"
 
 
+class UnsupportedAudio(UnsupportedFormat):
+    """Audio, but in a container or codec that the libraries do not keep."""
+
+
 class VoiceNotFound(SpeechError):
     code = "VOICE_NOT_FOUND"
 
 
+class AmbiguousVoice(InvalidRequest):
+    """A short name that several voices answer to; `candidates` are their paths."""
+
+    def __init__(self, message: str, *, field: str, candidates: list[str]) -> None:
+        super().__init__(message, field=field, kind="ambiguous")
+        self.detail[0]["candidates"] = candidates
+
+
 class FileMissing(SpeechError):
     code = "FILE_NOT_FOUND"
+
+
+class NameTaken(SpeechError):
+    """A file, or an alias of a voice, that is there already."""
+
+    code = "FILE_EXISTS"
+
+
+class ConfirmationRequired(SpeechError):
+    """A deletion that did not say `confirm=true`."""
+
+    code = "CONFIRMATION_REQUIRED"
+
+
+class CriteriaRequired(SpeechError):
+    """A deletion of many files that does not say which."""
+
+    code = "CRITERIA_REQUIRED"
 
 
 class RangeNotSatisfiable(SpeechError):
