@@ -47,9 +47,17 @@ def inside(root: Path, name: str) -> Path:
     Symbolic links are followed to see where they lead. Touches the disk: call it from a thread.
     """
     path = root.joinpath(*relative_parts(name))
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not lies_in(root, path):
         raise InvalidPath(f"{_shown(name)} leads out of its folder")
     return path
+
+
+def lies_in(root: Path, path: Path) -> bool:
+    """True if the path, its links followed, is below the root, or is the root. Touches the disk."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        return False
 
 
 def _fault(part: str) -> str | None:
