@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from resilience.errors import InvalidAudio
+from utils.audio.av_decode import av_recording, container_of
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -21,81 +22,130 @@ SHORTEST_S = 0.1
 BLOCK_FRAMES = 65536
 
 
+class OpenRecording(Protocol):
+    """Audio that is read from its beginning to its end, whichever library decodes it."""
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def format(self) -> str:
+        """By content: wav, mp3, flac, ogg, opus, aac, m4a, webm, aiff and what else libsndfile reads, lower case."""
+        ...
+
+    def read(self, count: int) -> NDArray[np.float32]:
+        """The next samples, shape (n, channels), n at most `count`; 0 at the end and only there.
+
+        Full scale is 1, which float files may exceed.
+        """
+        ...
+
+
 def read_recording(
     recording: Path | BinaryIO, max_duration_s: float, check: Callable[[], None] = lambda: None
 ) -> Waveform:
     """The recording's first `max_duration_s` seconds, mixed to mono, at its own rate; the rest is not even decoded.
 
     An open file must be seekable, is read from its beginning and stays open. The content decides the format, not the
-    name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus. Float files that exceed full scale are scaled into [-1, 1].
+    name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus, AAC, M4A, WebM. Float files that exceed full scale are
+    scaled into [-1, 1].
     `check` is called before each block and may raise to leave. Raises InvalidAudio for anything else, for rates outside
     `LOWEST_RATE`-`HIGHEST_RATE` Hz, more than `MOST_CHANNELS`, NaN or infinite samples and less than `SHORTEST_S`;
     FileNotFoundError and other OSErrors of the file itself are left as they are.
     """
-    with open_recording(recording) as file:
-        return _read(file, max_duration_s, check)
+    with open_recording(recording) as opened:
+        return _read(opened, max_duration_s, check)
 
 
 @contextmanager
-def open_recording(recording: Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
+def open_recording(recording: Path | BinaryIO) -> Iterator[OpenRecording]:
     """The recording's samples, to be read from the beginning; what is no audio is InvalidAudio, here and in the block.
 
     Raises it too for rates and channels out of range.
     """
     if isinstance(recording, Path):
-        with recording.open("rb") as stream, open_recording(stream) as file:
-            yield file
+        with recording.open("rb") as stream, open_recording(stream) as opened:
+            yield opened
         return
-    import soundfile
-
+    container = container_of(recording)
     recording.seek(0)
-    try:
-        with soundfile.SoundFile(_Nameless(recording)) as file:
-            if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
-                raise InvalidAudio(
-                    f"the recording is at {file.samplerate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
-                )
-            if not 1 <= file.channels <= MOST_CHANNELS:
-                raise InvalidAudio(f"the recording has {file.channels} channels; up to {MOST_CHANNELS} can be used")
-            yield file
-    except soundfile.LibsndfileError as error:
-        raise InvalidAudio("the recording is damaged or in no format that can be read") from error
+    nameless = _Nameless(recording)
+    with av_recording(nameless, container) if container else _soundfile_recording(nameless) as opened:
+        if not LOWEST_RATE <= opened.sample_rate <= HIGHEST_RATE:
+            raise InvalidAudio(
+                f"the recording is at {opened.sample_rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
+            )
+        if not 1 <= opened.channels <= MOST_CHANNELS:
+            raise InvalidAudio(f"the recording has {opened.channels} channels; up to {MOST_CHANNELS} can be used")
+        yield opened
 
 
-def mono_blocks(
-    file: soundfile.SoundFile, check: Callable[[], None], most: int | None = None
-) -> Iterator[NDArray[np.float32]]:
-    """The samples block by block, the channels' mean, at most so many; in full scale only where the file is.
+def blocks(opened: OpenRecording, check: Callable[[], None], most: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """The samples block by block, shape (n, channels), at most so many; in full scale only where the file is.
 
     `check` is called before each block and may raise to leave. Raises InvalidAudio for NaN and infinite samples.
     """
     import numpy as np
 
-    left = file.frames if most is None else most
-    while left > 0:
+    count = 0
+    while most is None or count < most:
         check()
-        block = file.read(min(left, BLOCK_FRAMES), dtype="float32", always_2d=True)
+        block = opened.read(BLOCK_FRAMES if most is None else min(most - count, BLOCK_FRAMES))
         if not len(block):
             break
         if not np.isfinite(block).all():
             raise InvalidAudio("the recording has samples that are not numbers")
-        yield block.mean(axis=1)
-        left -= len(block)
+        yield block
+        count += len(block)
+
+
+def mono_blocks(
+    opened: OpenRecording, check: Callable[[], None], most: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """`blocks`, the channels' mean."""
+    return (block.mean(axis=1) for block in blocks(opened, check, most))
 
 
 class _Nameless:
-    """A file without its name: soundfile takes what is called *.raw for bare samples."""
+    """A file without its name: soundfile takes what is called *.raw for bare samples, FFmpeg opens what is named."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
 
 
-def _read(file: soundfile.SoundFile, max_duration_s: float, check: Callable[[], None]) -> Waveform:
+class _SoundfileRecording:
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self._file = file
+        self.sample_rate: int = file.samplerate
+        self.channels: int = file.channels
+        self.format = "opus" if file.subtype == "OPUS" else _NAMES.get(file.format, file.format.lower())
+
+    def read(self, count: int) -> NDArray[np.float32]:
+        samples: NDArray[np.float32] = self._file.read(count, dtype="float32", always_2d=True)
+        return samples
+
+
+_NAMES = {"WAVEX": "wav", "RF64": "wav"}  # of formats that libsndfile tells apart and people do not
+
+
+@contextmanager
+def _soundfile_recording(file: _Nameless) -> Iterator[OpenRecording]:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(file) as opened:
+            yield _SoundfileRecording(opened)
+    except soundfile.LibsndfileError as error:
+        raise InvalidAudio("the recording is damaged or in no format that can be read") from error
+
+
+def _read(opened: OpenRecording, max_duration_s: float, check: Callable[[], None]) -> Waveform:
     import numpy as np
 
-    blocks = [*mono_blocks(file, check, round(max_duration_s * file.samplerate))]
-    samples: NDArray[np.float32] = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if len(samples) < SHORTEST_S * file.samplerate:
+    parts = [*mono_blocks(opened, check, round(max_duration_s * opened.sample_rate))]
+    samples: NDArray[np.float32] = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if len(samples) < SHORTEST_S * opened.sample_rate:
         raise InvalidAudio(f"the recording is shorter than {SHORTEST_S} seconds")
     peak = float(np.max(np.abs(samples)))
-    return Waveform((samples / max(1.0, peak)).astype(np.float32), file.samplerate)
+    return Waveform((samples / max(1.0, peak)).astype(np.float32), opened.sample_rate)

@@ -45,7 +45,7 @@ def measure(path: Path, check: Callable[[], None]) -> LongRecording:
         for block in mono_blocks(file, check):
             count += len(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-        return LongRecording(path, count, file.samplerate, peak)
+        return LongRecording(path, count, file.sample_rate, peak)
 
 
 def windows(count: int, longest: int, overlap: int) -> Iterator[Window]:
@@ -80,7 +80,7 @@ def read_windows(
                 parts.append(part)
                 count += len(part)
             missing = end - start - count
-            if missing > SAMPLES_OF_THE_RESAMPLER or file.samplerate != recording.sample_rate:
+            if missing > SAMPLES_OF_THE_RESAMPLER or file.sample_rate != recording.sample_rate:
                 raise InvalidAudio("the recording was changed while it was being read")
             held, position = np.concatenate([*parts, np.zeros(max(0, missing), np.float32)]), start
             yield Waveform(held[: end - start], sample_rate)

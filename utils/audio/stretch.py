@@ -1,0 +1,275 @@
+"""Change of speed: faster or slower speech at the same pitch, by whichever library is at hand.
+
+`docs/decisions/speed.md` says why these libraries, how each is called, and what was measured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from utils.audio.waveform import Waveform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+    Stretcher = Callable[[Samples, int, float], Samples]  # samples, their rate, factor → about n / factor samples
+
+LIBRARIES = ("audiostretchy", "librosa", "torchaudio")  # in the order they are tried
+LAST_RESORT = "ffmpeg"  # comes with PyAV, where none of them can be had
+NONE = "none"  # what is said to have stretched what needed no stretching
+SLOWEST, FASTEST = 0.25, 4.0
+
+CONTEXT_S = 0.2  # stretched on either side of a part and cut away: see _mirrored
+PART_S = (8.0, 12.0)  # a part ends at the quietest moment in this range: some 0.1 s of work, and bounded memory
+QUIET_S = 0.02  # how long that moment is
+SEAM_S = 0.01  # neighbours are cross-faded over it
+FADE_S = 0.004  # at both ends: where a sound falls to zero, stretching may move that by some milliseconds
+LOWEST_HZ, HIGHEST_HZ = 55, 333  # fundamentals between which TDHS looks for a period
+TDHS_PERIODS = (24, 1024)  # the shortest and longest that it takes, in samples
+TDHS_PEAK = 32_000.0
+WINDOW_S = 1024 / 24_000  # of the phase vocoders; librosa's own 2048 samples smear speech at 24 kHz
+HOPS_PER_WINDOW = 8
+
+logger = logging.getLogger(__name__)
+
+
+def never() -> None:
+    """Nobody cancels."""
+
+
+def stretched(
+    waveform: Waveform, factor: float, library: str = "auto", check: Callable[[], None] = never
+) -> tuple[Waveform, str]:
+    """The same sound `factor` times as fast (2.0 takes half the time), of round(n / factor) samples, and who did it.
+
+    `library` is one of LIBRARIES or "auto"; where it is not available, the next one of them does it. At 1.0 the same
+    object comes back and nothing is imported. Calls may run in parallel. Raises ValueError for a factor outside
+    SLOWEST to FASTEST, ImportError where nothing that stretches is installed. Calls `check` every 0.2 s or so.
+    """
+    if not SLOWEST <= factor <= FASTEST:
+        raise ValueError(f"a speed of {factor} is not between {SLOWEST} and {FASTEST}")
+    if library not in (*LIBRARIES, "auto"):
+        raise ValueError(f"{library!r} is none of {LIBRARIES}")
+    if factor == 1.0 or not len(waveform.samples):
+        return waveform, NONE
+    import numpy as np
+
+    name, stretcher = _chosen(library)
+    rate = waveform.sample_rate
+    total = round(len(waveform.samples) / factor)
+    if not waveform.samples.any():
+        return Waveform(np.zeros(total, np.float32), rate), name
+    samples, context = _mirrored(waveform)
+    result = np.zeros(total, np.float32)
+    seam = round(SEAM_S * rate / 2)
+    for start, end in _parts(waveform):
+        check()
+        first = max(0, round(start / factor) - (seam if start else 0))
+        last = min(total, round(end / factor) + (seam if end < len(waveform.samples) else 0))
+        part = stretcher(samples[start : end + 2 * context], rate, factor)
+        offset = first - round((start - context) / factor)
+        part = part[offset : offset + last - first]
+        if start:
+            _fade(part, 2 * seam)
+        if last < total:
+            _fade(part[::-1], 2 * seam)
+        result[first : first + len(part)] += part
+    for end_of_result in (result, result[::-1]):
+        _fade(end_of_result, min(round(FADE_S * rate), total // 4))
+    peak = float(np.abs(result).max(initial=0.0))
+    if peak > 1.0:  # a phase vocoder changes the shape of a wave, and with it its peak
+        result /= peak
+    return Waveform(result, rate), name
+
+
+@cache
+def available(library: str) -> bool:
+    """Whether it can be imported, without importing what is large; "ffmpeg" is the last resort."""
+    if library == "audiostretchy":  # small, and its wheel may lack the binary for this machine
+        return _stretcher(library) is not None
+    return find_spec("av" if library == LAST_RESORT else library) is not None
+
+
+def warm_up(library: str = "auto") -> None:
+    """Import it and run it once, so that the first request does not wait for that."""
+    import numpy as np
+
+    noise = 0.1 * np.random.default_rng(0).standard_normal(7200)
+    stretched(Waveform(noise.astype(np.float32), 24_000), 1.5, library)
+
+
+def _chosen(library: str) -> tuple[str, Stretcher]:
+    first = LIBRARIES.index(library) if library in LIBRARIES else 0
+    for name in (*LIBRARIES[first:], *LIBRARIES[:first], LAST_RESORT):
+        stretcher = _stretcher(name) if available(name) else None
+        if stretcher:
+            return name, stretcher
+    raise ImportError(f"none of {LIBRARIES} and PyAV can be imported: speech cannot be made faster or slower")
+
+
+@cache
+def _stretcher(name: str) -> Stretcher | None:
+    loaders = {"audiostretchy": _tdhs, "librosa": _librosa, "torchaudio": _torchaudio, LAST_RESORT: _ffmpeg}
+    try:
+        return loaders[name]()
+    except (ImportError, OSError, NotImplementedError) as error:  # not there, or its binaries are another machine's
+        logger.info("stretcher_unavailable library=%s reason=%s", name, error)
+        return None
+
+
+def _mirrored(waveform: Waveform) -> tuple[Samples, int]:
+    """The samples between their own mirror images, and how many samples each of those has.
+
+    Every method needs something on both sides of what it stretches: TDHS gives its last three periods out
+    unstretched, a vocoder's first and last windows are half empty. Mirrored, because zeros would put a step in front
+    of a sound that begins at once.
+    """
+    import numpy as np
+
+    context = math.ceil(CONTEXT_S * waveform.sample_rate)
+    return np.pad(waveform.samples.astype(np.float32, copy=False), context, mode="symmetric"), context
+
+
+def _parts(waveform: Waveform) -> Iterator[tuple[int, int]]:
+    """Start and end sample of parts that can be stretched one by one, cut where the sound is quietest."""
+    import numpy as np
+
+    rate, count, start = waveform.sample_rate, len(waveform.samples), 0
+    earliest, latest = (round(limit_s * rate) for limit_s in PART_S)
+    step = max(1, round(QUIET_S * rate))
+    while count - start > latest:
+        reach = waveform.samples[start + earliest : start + latest]
+        power = np.square(reach[: len(reach) // step * step].reshape(-1, step)).sum(axis=1)
+        end = start + earliest + int(power.argmin()) * step + step // 2
+        yield start, end
+        start = end
+    yield start, count
+
+
+def _fade(samples: Samples, length: int) -> None:
+    """Fade in, in place."""
+    import numpy as np
+
+    samples[:length] *= (np.arange(length, dtype=np.float32) + 0.5) / max(1, length)
+
+
+def _tdhs() -> Stretcher:
+    """audiostretchy's C core (time-domain harmonic scaling), without the package's own class.
+
+    That class leaves its buffer untrimmed, and its wrapper of the core declares the functions' types anew for every
+    object, under the calls of other threads. Here they are declared once, for a handle of our own to the library.
+    """
+    import numpy as np
+
+    core = ctypes.CDLL(str(import_module("audiostretchy.interface.tdhs").lib_path))
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    core.stretch_init.argtypes, core.stretch_init.restype = [number] * 4, pointer
+    core.stretch_output_capacity.argtypes = [pointer, number, ctypes.c_float]
+    core.stretch_samples.argtypes = [pointer, pointer, number, pointer, ctypes.c_float]
+    core.stretch_flush.argtypes = [pointer, pointer]
+    core.stretch_deinit.argtypes, core.stretch_deinit.restype = [pointer], None
+
+    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
+        peak = float(np.abs(samples).max(initial=0.0)) or 1.0
+        whole = np.ascontiguousarray(np.rint(samples * (TDHS_PEAK / peak)), dtype=np.int16)
+        shortest, longest = (min(max(rate // hz, TDHS_PERIODS[0]), TDHS_PERIODS[1]) for hz in (HIGHEST_HZ, LOWEST_HZ))
+        ratio = 1 / factor
+        in_two_steps = 2 if not 0.5 <= ratio <= 2 else 0
+        handle = core.stretch_init(shortest, max(longest, shortest + 1), 1, in_two_steps)
+        if not handle:
+            raise ValueError(f"TDHS takes no audio of {rate} Hz")
+        try:
+            # What is flushed may exceed what the core asks for.
+            capacity = core.stretch_output_capacity(handle, len(whole), ratio) + 16 * TDHS_PERIODS[1]
+            output = np.zeros(capacity, np.int16)
+            count = core.stretch_samples(handle, whole.ctypes.data, len(whole), output.ctypes.data, ratio)
+            count += core.stretch_flush(handle, output[count:].ctypes.data)
+        finally:
+            core.stretch_deinit(handle)
+        return output[:count].astype(np.float32) * np.float32(peak / TDHS_PEAK)
+
+    return stretch
+
+
+def _window(rate: int) -> int:
+    """Samples of a phase vocoder's window, a power of two."""
+    return 1 << max(5, round(math.log2(WINDOW_S * rate)))
+
+
+def _librosa() -> Stretcher:
+    import numpy as np
+    from librosa.effects import time_stretch  # librosa itself imports nothing before it is asked for
+
+    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
+        window = _window(rate)
+        result = time_stretch(
+            np.ascontiguousarray(samples), rate=factor, n_fft=window, hop_length=window // HOPS_PER_WINDOW
+        )
+        return np.asarray(result, np.float32)
+
+    return stretch
+
+
+def _torchaudio() -> Stretcher:
+    import numpy as np
+    import torch
+    from torchaudio.functional import phase_vocoder
+
+    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
+        size = _window(rate)
+        hop = size // HOPS_PER_WINDOW
+        with torch.inference_mode():
+            window = torch.hann_window(size)
+            spectra = torch.stft(
+                torch.from_numpy(np.array(samples)), size, hop, window=window, pad_mode="constant", return_complex=True
+            )
+            advance = torch.linspace(0, math.pi * hop, size // 2 + 1)[:, None]
+            changed = phase_vocoder(spectra, factor, advance)
+            result = torch.istft(changed, size, hop, window=window, length=round(len(samples) / factor))
+        return np.asarray(result.numpy(), np.float32)
+
+    return stretch
+
+
+def _ffmpeg() -> Stretcher:
+    import av
+    import av.filter
+    import numpy as np
+
+    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
+        # One atempo drops samples above 2, and takes nothing below 0.5.
+        steps = 1 if 0.5 <= factor <= 2 else 2
+        graph = av.filter.Graph()
+        last = graph.add_abuffer(sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate))
+        for _ in range(steps):
+            following = graph.add("atempo", f"{factor ** (1 / steps):.9f}")
+            last.link_to(following)
+            last = following
+        sink = graph.add("abuffersink")
+        last.link_to(sink)
+        graph.configure()
+        frame = av.AudioFrame.from_ndarray(np.array(samples[None], np.float32), format="flt", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
+        graph.push(frame)
+        graph.push(None)
+        pieces: list[Samples] = []
+        while True:
+            try:
+                piece = graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                break
+            assert isinstance(piece, av.AudioFrame)
+            pieces.append(piece.to_ndarray().reshape(-1))
+        return np.concatenate(pieces)
+
+    return stretch
