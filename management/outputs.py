@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -13,17 +10,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from config.settings import StorageSettings
-from resilience.errors import FileMissing, InvalidPath
+from management.companions import Companions, content_hash, modified, moment, texts
+from management.index import Index
+from management.store import AudioStore, Limits, Staged
+from management.stored import Description, StoredFile
+from utils.audio.analysis import facts_of
 from utils.audio.formats import FORMATS, AudioFormat
 from utils.audio.waveform import Waveform
-from utils.files.atomic import remove_strays, replacing, require_free_space, write_atomically
+from utils.files.atomic import temporary
 from utils.files.naming import GenerationNames
-from utils.files.paths import inside, relative_parts
 
-logger = logging.getLogger(__name__)
-
-FOLDER = "outputs"
+LIBRARY = "outputs"
+TYPES = ("tts", "vc", "concat")
 BYTES_PER_SAMPLE = 4  # of the largest format, for the space to reserve
 
 
@@ -38,43 +36,55 @@ class OutputFile:
 
     @property
     def url(self) -> str:
-        return f"/{FOLDER}/{quote(self.relative)}"
+        return url_of(self.relative)
+
+
+def url_of(relative: str) -> str:
+    """Where the server offers the file at a path below `outputs/`."""
+    return f"/{LIBRARY}/{quote(relative)}"
+
+
+class GenerationCompanions(Companions):
+    """`tts_….json` beside all the formats of a generation."""
+
+    library = LIBRARY
+
+    def path(self, audio: Path) -> Path:
+        return audio.with_suffix(".json")
+
+    def describes(self, companion: str) -> str | None:
+        return companion.removesuffix(".json")
+
+    def read(self, content: Mapping[str, Any], path: Path) -> Description:
+        kind = content.get("type", path.name.partition("_")[0])
+        parameters, text = content.get("request"), content.get("text")
+        sources = texts(content.get("source_files"))
+        return Description(
+            created=moment(content.get("created_date"), modified(path)),
+            about={"parameters": parameters if isinstance(parameters, dict) else {}, "source_files": sources},
+            searched=[*([text] if isinstance(text, str) else []), *sources],
+            generation_type=kind if kind in TYPES else None,
+        )
 
 
 class Outputs:
-    """Writes generations and finds their files again."""
+    """Writes generations and finds their files again. Everything here blocks: call it from a thread."""
 
-    def __init__(self, settings: StorageSettings, data_dir: Path) -> None:
-        self._reserve_bytes = settings.min_free_mb * 1_000_000
-        self._root = data_dir / FOLDER
-        self._root.mkdir(parents=True, exist_ok=True)
+    def __init__(self, index: Index, data_dir: Path, limits: Limits) -> None:
+        self.store = AudioStore(index, data_dir / LIBRARY, GenerationCompanions(), limits)
         self._names = GenerationNames()
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
-
-    @property
-    def root(self) -> Path:
-        return self._root
-
-    def remove_strays(self) -> None:
-        """Delete what a crash left half written. Walks the whole library: call it from a thread."""
-        if count := remove_strays(self._root):
-            logger.info("strays removed count=%d", count)
 
     def close(self) -> None:
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     def folder(self, name: str | None) -> Path:
         """The folder of a project, which need not exist; None is the library itself. Raises InvalidPath."""
-        folder = inside(self._root, name) if name else self._root
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not there.is_dir():
-            raise InvalidPath(f"{there.name} is a file, so {name} cannot be a folder")
-        return folder
+        return self.store.folder(name)
 
     def check_room(self, needed_bytes: int = 0) -> None:
         """Raise StorageFull if the disk is too full to save anything, or to save so many bytes."""
-        self._root.mkdir(parents=True, exist_ok=True)  # whoever emptied the library may have taken the folder along
-        require_free_space(self._root, needed_bytes, self._reserve_bytes)
+        self.store.check_room(needed_bytes)
 
     def save(
         self,
@@ -88,7 +98,7 @@ class Outputs:
         companion: Mapping[str, Any],
         check: Callable[[], None] = lambda: None,
     ) -> list[OutputFile]:
-        """Write one rendering in every format, its companion first; all of them or none. Call it from a thread.
+        """Write one rendering in every format with its companion; all of them or none.
 
         `check` is called between the steps, and may raise to leave the work with nothing written.
         Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
@@ -97,42 +107,37 @@ class Outputs:
         check()
         target = self.folder(folder)
         target.mkdir(parents=True, exist_ok=True)
+        prefix = target.relative_to(self.store.root).as_posix()
         stem = self._names.stem(generation_type, name_parameters)
-        paths = {name: target / f"{stem}.{name}" for name in formats}
-        companion_path = target / f"{stem}.json"
-        try:
-            with ExitStack() as unfinished:
-                files = {name: unfinished.enter_context(replacing(path)) for name, path in paths.items()}
-                sizes = self._write_formats(waveform, files, mp3_bitrate_kbps)
-                check()
-                listed = [{"filename": path.name, "size_bytes": sizes[name]} for name, path in paths.items()]
-                described = {**companion, "files": listed}
-                write_atomically(companion_path, json.dumps(described, ensure_ascii=False, indent=2).encode())
-        except BaseException:
-            for path in (companion_path, *paths.values()):
-                path.unlink(missing_ok=True)
-            raise
-        prefix = "/".join(relative_parts(folder)) + "/" if folder else ""
-        return [OutputFile(FORMATS[name], path, prefix + path.name, sizes[name]) for name, path in paths.items()]
-
-    def _write_formats(
-        self, waveform: Waveform, files: Mapping[str, BinaryIO], mp3_bitrate_kbps: int
-    ) -> dict[str, int]:
-        """Write every format at once, each in a thread; the sizes in bytes."""
-        from utils.audio.encode import write_audio
-
-        encodings = [
-            self._encoders.submit(write_audio, waveform, file, name, mp3_bitrate_kbps) for name, file in files.items()
+        names = [f"{stem}.{name}" for name in formats]
+        with ExitStack() as unfinished:
+            files = [unfinished.enter_context(temporary(target)) for _ in formats]
+            encodings = [
+                self._encoders.submit(_encoded, waveform, name, mp3_bitrate_kbps, *file)
+                for name, file in zip(formats, files, strict=True)
+            ]
+            wait(encodings)
+            staged = [encoding.result() for encoding in encodings]
+            listed = [{"filename": name, **one.record()} for name, one in zip(names, staged, strict=True)]
+            placed = self.store.place(
+                {name if prefix == "." else f"{prefix}/{name}": one for name, one in zip(names, staged, strict=True)},
+                {**companion, "files": listed},
+                overwrite=False,
+                check=check,
+            )
+        return [
+            OutputFile(FORMATS[name], file.path, file.relative, file.size_bytes)
+            for name, file in zip(formats, placed, strict=True)
         ]
-        wait(encodings)
-        for encoding in encodings:
-            encoding.result()
-        return {name: file.seek(0, os.SEEK_END) for name, file in files.items()}
 
-    def find(self, relative: str) -> OutputFile:
-        """The file at a path below `outputs/`. Raises InvalidPath, FileMissing. Call it from a thread."""
-        path = inside(self._root, relative)
-        audio_format = FORMATS.get(path.suffix.lower().removeprefix("."))
-        if audio_format is None or not path.is_file():
-            raise FileMissing(f"there is no output file named {relative}")
-        return OutputFile(audio_format, path, relative, path.stat().st_size)
+    def find(self, relative: str) -> StoredFile:
+        """The file at a path below `outputs/`. Raises InvalidPath, FileMissing."""
+        return self.store.get(relative)
+
+
+def _encoded(waveform: Waveform, name: str, mp3_bitrate_kbps: int, file: BinaryIO, path: Path) -> Staged:
+    from utils.audio.encode import write_audio
+
+    write_audio(waveform, file, name, mp3_bitrate_kbps)
+    file.flush()
+    return Staged(file, path, facts_of(waveform, name), content_hash(path), None)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from management import outputs
+from management.store import AudioStore
 from resilience.errors import FileMissing
-from utils.files.paths import inside
-
-FOLDER = "vc_inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +18,19 @@ class SourceFile:
 
 
 class Recordings:
-    """Finds recordings by name."""
+    """Finds recordings by name, in one library after the other."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        (data_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+    def __init__(self, *stores: AudioStore) -> None:
+        self._stores = stores
 
     def find(self, name: str) -> SourceFile:
-        """The recording at a path below `vc_inputs/`, or else below `outputs/`.
+        """The recording at a path below the first library that has it.
 
         Raises InvalidPath, FileMissing. Call it from a thread.
         """
-        for folder in (FOLDER, outputs.FOLDER):
-            path = inside(self._data_dir / folder, name)
-            if path.is_file():
-                return SourceFile(path.relative_to(self._data_dir).as_posix(), path)
-        raise FileMissing(f"there is no recording named {name}, neither in {FOLDER}/ nor in {outputs.FOLDER}/")
+        for store in self._stores:
+            if store.has(name):
+                path = store.locate(name)
+                return SourceFile(f"{store.library}/{path.relative_to(store.root).as_posix()}", path)
+        folders = ", ".join(f"{store.library}/" for store in self._stores)
+        raise FileMissing(f"there is no recording named {name} in any of {folders}")

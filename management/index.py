@@ -1,0 +1,507 @@
+"""The index of the libraries: one SQLite file beside them. It can be deleted: the files say all that it says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from management.stored import Description, Folder, Page, Selection, StoredFile
+from utils.audio.analysis import AudioFacts
+from utils.text.fold import fold
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the tables below; an index of another version is made anew
+LIBRARIES = ("voices", "vc_inputs", "outputs")
+FEW = 2000  # rows that are sorted faster than a sorted index is walked in search of them
+SHORTEST_TRIGRAM = 3
+VARIABLES = 500  # of one statement; SQLite takes 999 in its oldest builds
+
+TABLES = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    library TEXT NOT NULL, folder TEXT NOT NULL, filename TEXT NOT NULL,
+    version TEXT NOT NULL, companion_version TEXT NOT NULL,
+    size INTEGER NOT NULL, duration REAL NOT NULL, sample_rate INTEGER NOT NULL, channels INTEGER NOT NULL,
+    format TEXT NOT NULL, loudness REAL, peak REAL, content_hash TEXT NOT NULL,
+    created REAL NOT NULL, title TEXT NOT NULL, name TEXT NOT NULL, stem TEXT NOT NULL,
+    generation_type TEXT, usage_count INTEGER NOT NULL, last_used REAL NOT NULL,
+    UNIQUE (library, folder, filename)
+);
+CREATE INDEX by_created ON files (library, created, id);
+CREATE INDEX by_title ON files (library, title, id);
+CREATE INDEX by_filename ON files (library, filename, id);
+CREATE INDEX by_duration ON files (library, duration, id);
+CREATE INDEX by_size ON files (library, size, id);
+CREATE INDEX by_type ON files (library, generation_type, id);
+CREATE INDEX by_usage ON files (library, usage_count, id);
+CREATE INDEX by_last_use ON files (library, last_used, id);
+CREATE INDEX by_name ON files (library, name);
+CREATE INDEX by_stem ON files (library, stem);
+CREATE INDEX by_folder ON files (library, folder, created);
+
+CREATE TABLE folders (
+    library TEXT, path TEXT, count INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (library, path)
+) WITHOUT ROWID;
+CREATE TRIGGER file_in AFTER INSERT ON files BEGIN
+    INSERT INTO folders VALUES (new.library, new.folder, 1, new.size)
+    ON CONFLICT DO UPDATE SET count = count + 1, size = size + new.size;
+END;
+CREATE TRIGGER file_out AFTER DELETE ON files BEGIN
+    UPDATE folders SET count = count - 1, size = size - old.size WHERE library = old.library AND path = old.folder;
+END;
+
+CREATE TABLE tags (tag TEXT, file INTEGER REFERENCES files ON DELETE CASCADE, PRIMARY KEY (tag, file)) WITHOUT ROWID;
+CREATE INDEX tags_of_file ON tags (file);
+CREATE TABLE aliases (
+    alias TEXT, file INTEGER REFERENCES files ON DELETE CASCADE, PRIMARY KEY (alias, file)
+) WITHOUT ROWID;
+CREATE INDEX aliases_of_file ON aliases (file);
+
+CREATE TABLE broken (
+    library TEXT, path TEXT, version TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (library, path)
+) WITHOUT ROWID;
+"""
+# What is long, and what is searched, stands apart for each library: the other tables stay narrow and a search sees no
+# rows of its neighbours. Trigrams find parts of words in every script.
+TABLES_OF_EACH = """
+CREATE TABLE details_{0} (id INTEGER PRIMARY KEY REFERENCES files ON DELETE CASCADE, about TEXT, searched TEXT);
+CREATE VIRTUAL TABLE search_{0} USING fts5 (
+    searched, tokenize = 'trigram case_sensitive 1', content = 'details_{0}', content_rowid = 'id'
+);
+CREATE TRIGGER detail_in_{0} AFTER INSERT ON details_{0} BEGIN
+    INSERT INTO search_{0} (rowid, searched) VALUES (new.id, new.searched);
+END;
+CREATE TRIGGER detail_out_{0} AFTER DELETE ON details_{0} BEGIN
+    INSERT INTO search_{0} (search_{0}, rowid, searched) VALUES ('delete', old.id, old.searched);
+END;
+"""
+COLUMNS = (
+    "folder, filename, version, companion_version, size, duration, sample_rate, channels, format, loudness, peak, "
+    "content_hash, created, name, generation_type, usage_count, last_used"
+)
+SORTED_BY = {
+    "name": "title",
+    "created_date": "created",
+    "duration": "duration",
+    "size": "size",
+    "filename": "filename",
+    "usage_count": "usage_count",
+    "last_used": "last_used",
+    "generation_type": "generation_type",
+}
+
+
+class Index:
+    """The database: one connection that writes, and as many as are needed to read meanwhile (WAL)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._idle: list[sqlite3.Connection] = []
+        self._writer = self._opened()
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in (self._writer, *self._idle):
+                connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or self._connect()
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                self._idle.append(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it is written, or nothing."""
+        with self._lock, self._writer:
+            self._writer.execute("BEGIN IMMEDIATE")
+            yield self._writer
+
+    def _opened(self) -> sqlite3.Connection:
+        """The database as it is, or an empty one in the place of what is of another version or damaged."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(sqlite3.DatabaseError):
+            connection = self._connect()
+            if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return connection
+            connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        logger.info("index made anew")
+        connection = self._connect()
+        each = "".join(TABLES_OF_EACH.format(library) for library in LIBRARIES)
+        connection.executescript(f"BEGIN; {TABLES} {each} PRAGMA user_version = {VERSION}; COMMIT;")
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # what power loss takes is read from the files again
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -8000")
+        return connection
+
+
+class Shelf:
+    """One library's part of the index."""
+
+    def __init__(self, index: Index, library: str, root: Path) -> None:
+        self._index = index
+        self._library = library
+        self._root = root
+        self._details, self._search = f"details_{library}", f"search_{library}"
+
+    # Writing
+
+    def write(self, files: Sequence[StoredFile]) -> None:
+        """Note the files, in the place of what was known of them."""
+        with self._index.writing() as db:
+            for file in files:
+                self._forget(db, [file.relative])
+                self._note(db, file)
+
+    def forget(self, paths: Sequence[str]) -> None:
+        with self._index.writing() as db:
+            self._forget(db, paths)
+
+    def note_folders(self, paths: Sequence[str]) -> None:
+        """Folders that are there, whether anything is in them or not."""
+        with self._index.writing() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO folders VALUES (?, ?, 0, 0)", [(self._library, path) for path in paths]
+            )
+
+    def forget_folder(self, path: str) -> None:
+        """The folder and all below it."""
+        with self._index.writing() as db:
+            for table, column in (("files", "folder"), ("folders", "path"), ("broken", "path")):
+                db.execute(
+                    f"DELETE FROM {table} WHERE library = ? AND {_below(column)}",  # noqa: S608 - our own names
+                    (self._library, *_range(path)),
+                )
+
+    def note_broken(self, relative: str, version: str, reason: str) -> None:
+        with self._index.writing() as db:
+            self._forget(db, [relative])
+            db.execute("INSERT OR REPLACE INTO broken VALUES (?, ?, ?, ?)", (self._library, relative, version, reason))
+
+    def _forget(self, db: sqlite3.Connection, paths: Sequence[str]) -> None:
+        db.executemany(
+            "DELETE FROM files WHERE library = ? AND folder = ? AND filename = ?",
+            [(self._library, *_split(path)) for path in paths],
+        )
+        db.executemany("DELETE FROM broken WHERE library = ? AND path = ?", [(self._library, path) for path in paths])
+
+    def _note(self, db: sqlite3.Connection, file: StoredFile) -> None:
+        facts, said = file.facts, file.description
+        row = {
+            "library": self._library,
+            "folder": file.folder,
+            "filename": file.filename,
+            "version": file.version,
+            "companion_version": file.companion_version,
+            "size": file.size_bytes,
+            "duration": facts.duration_s,
+            "sample_rate": facts.sample_rate,
+            "channels": facts.channels,
+            "format": facts.format,
+            "loudness": facts.loudness_lufs,
+            "peak": facts.peak_dbfs,
+            "content_hash": file.content_hash,
+            "created": said.created.timestamp(),
+            "title": fold(said.name or file.stem),
+            "name": said.name,
+            "stem": fold(file.stem),
+            "generation_type": said.generation_type,
+            "usage_count": said.usage_count,
+            "last_used": said.last_used.timestamp() if said.last_used else 0,
+        }
+        marks = ", ".join(f":{column}" for column in row)
+        cursor = db.execute(f"INSERT INTO files ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our own names
+        searched = fold("\n".join([file.relative, said.name, *said.tags, *said.aliases, *said.searched]))
+        about = json.dumps({**said.about, "tags": [*said.tags], "aliases": [*said.aliases]}, ensure_ascii=False)
+        db.execute(f"INSERT INTO {self._details} VALUES (?, ?, ?)", (cursor.lastrowid, about, searched))  # noqa: S608
+        for table, values in (("tags", said.tags), ("aliases", said.aliases)):
+            db.executemany(
+                f"INSERT OR IGNORE INTO {table} VALUES (?, ?)",  # noqa: S608 - our own names
+                [(fold(value), cursor.lastrowid) for value in values],
+            )
+
+    # Single files
+
+    def get(self, relative: str) -> StoredFile | None:
+        found = self._files("folder = ? AND filename = ?", _split(relative))
+        return found[0] if found else None
+
+    def named(self, name: str) -> list[StoredFile]:
+        """The files that somebody gave this name; case and accents do not count."""
+        return self._files("title = ? AND name != ''", (fold(name),))
+
+    def called(self, alias: str) -> list[StoredFile]:
+        return self._files("id IN (SELECT file FROM aliases WHERE alias = ?)", (fold(alias),))
+
+    def stemmed(self, stem: str) -> list[StoredFile]:
+        """The files of this name, in any folder; the extension, case and accents do not count."""
+        return self._files("stem = ?", (fold(stem),))
+
+    def of_generation(self, folder: str, stem: str) -> list[StoredFile]:
+        return [file for file in self._files("folder = ? AND stem = ?", (folder, fold(stem))) if file.stem == stem]
+
+    def versions(self, folder: str) -> dict[str, tuple[str, str]]:
+        """File name → what the file and its companion looked like, for all that is known directly in the folder."""
+        with self._index.reading() as db:
+            rows = db.execute(
+                "SELECT filename, version, companion_version FROM files WHERE library = ? AND folder = ?",
+                (self._library, folder),
+            )
+            return {filename: (version, companion) for filename, version, companion in rows}
+
+    def broken(self, folder: str | None = None) -> dict[str, tuple[str, str]]:
+        """Path → what the file looked like, and why it could not be read; directly in the folder, or everywhere."""
+        with self._index.reading() as db:
+            rows = db.execute("SELECT path, version, reason FROM broken WHERE library = ?", (self._library,)).fetchall()
+        return {path: (version, reason) for path, version, reason in rows if folder in (None, _split(path)[0])}
+
+    def some_paths(self, like: str, most: int) -> list[str]:
+        """Paths to look for near misses of a name in: all, if there are so few; else those that share three letters."""
+        folded = fold(like)
+        trigrams = {folded[at : at + 3] for at in range(len(folded) - 2)}
+        with self._index.reading() as db:
+            paths = db.execute(
+                "SELECT folder, filename FROM files WHERE library = ? LIMIT ?", (self._library, most + 1)
+            ).fetchall()
+            if len(paths) > most and trigrams:
+                paths = db.execute(
+                    f"SELECT folder, filename FROM files WHERE id IN (SELECT rowid FROM {self._search} "  # noqa: S608
+                    f"WHERE {self._search} MATCH ? ORDER BY rank LIMIT ?)",
+                    (" OR ".join(_quoted(trigram) for trigram in trigrams), most),
+                ).fetchall()
+        return [_joined(folder, filename) for folder, filename in paths[:most]]
+
+    # Many files
+
+    def page(self, selection: Selection, *, sort_by: str, descending: bool, page: int, page_size: int) -> Page:
+        """One page of the files that were selected. `sort_by` is a key of `SORTED_BY`."""
+        narrow = self._criteria(selection, is_narrow=True)
+        total = self._count(selection, *narrow)
+        is_small = total <= FEW
+        where, values = narrow if is_small else self._criteria(selection, is_narrow=False)
+        column, way = SORTED_BY[sort_by], "DESC" if descending else "ASC"
+        # The plus keeps SQLite from walking the whole sorted index in search of the few.
+        order = f"{'+' if is_small else ''}{column} {way}, {'+' if is_small else ''}id {way}"
+        with self._index.reading() as db:
+            ids = db.execute(
+                f"SELECT id FROM files WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - our own names
+                (*values, page_size, min((page - 1) * page_size, total)),
+            ).fetchall()
+        return Page(self.with_formats(self._by_id([number for (number,) in ids])), total)
+
+    def select(self, selection: Selection) -> Iterator[StoredFile]:
+        """All that were selected, in no order."""
+        where, values = self._criteria(selection, is_narrow=True)
+        with self._index.reading() as db:
+            ids = [number for (number,) in db.execute(f"SELECT id FROM files WHERE {where}", values)]  # noqa: S608
+        for at in range(0, len(ids), VARIABLES):
+            yield from self._by_id(ids[at : at + VARIABLES])
+
+    def oldest(self) -> Iterator[StoredFile]:
+        """All, the oldest first."""
+        with self._index.reading() as db:
+            ids = db.execute("SELECT id FROM files WHERE library = ? ORDER BY created, id", (self._library,)).fetchall()
+        for at in range(0, len(ids), VARIABLES):
+            yield from self._by_id([number for (number,) in ids[at : at + VARIABLES]])
+
+    def folders(self) -> list[Folder]:
+        """The root and every folder below it, by path."""
+        with self._index.reading() as db:
+            rows = db.execute("SELECT path, count FROM folders WHERE library = ? ORDER BY path", (self._library,))
+            counts = {"": 0, **dict(rows.fetchall())}
+        inner: dict[str, list[str]] = {path: [] for path in counts}
+        for path in counts:
+            parent, name = _split(path)
+            if path and parent in inner:
+                inner[parent].append(name)
+        return [Folder(path, count, inner[path]) for path, count in counts.items()]
+
+    def totals(self) -> tuple[int, int]:
+        """How many files, and their bytes."""
+        return self._totals("")
+
+    def _totals(self, folder: str) -> tuple[int, int]:
+        where, *values = _in_folder("path", folder) if folder else ("1",)
+        with self._index.reading() as db:
+            count, size = db.execute(
+                f"SELECT total(count), total(size) FROM folders WHERE library = ? AND {where}",  # noqa: S608
+                (self._library, *values),
+            ).fetchone()
+        return int(count), int(size)
+
+    def _count(self, selection: Selection, where: str, values: Sequence[Any]) -> int:
+        if selection == Selection(folder=selection.folder):
+            return self._totals(selection.folder or "")[0]
+        match = _match(selection.search or "")
+        if match and selection == Selection(search=selection.search) and not _short_words(selection.search or ""):
+            sql = f"SELECT count(*) FROM {self._search} WHERE {self._search} MATCH ?"  # noqa: S608 - our own names
+            values = (match,)
+        else:
+            sql = f"SELECT count(*) FROM files WHERE {where}"  # noqa: S608 - our own names
+        with self._index.reading() as db:
+            return int(db.execute(sql, values).fetchone()[0])
+
+    def _criteria(self, selection: Selection, *, is_narrow: bool) -> tuple[str, list[Any]]:
+        """The WHERE of a selection: to find the few that meet it, or to test rows on the way through many."""
+        clauses: list[str] = ["library = ?"]
+        values: list[Any] = [self._library]
+
+        def add(clause: str, *more: Any) -> None:
+            clauses.append(clause)
+            values.extend(more)
+
+        if selection.folder:
+            add(*_in_folder("folder" if is_narrow else "+folder", selection.folder))
+        if selection.filenames:
+            add(*self._listed(selection.filenames))
+        if selection.tag:
+            add("id IN (SELECT file FROM tags WHERE tag = ?)", fold(selection.tag))
+        if selection.generation_type:
+            add("generation_type = ?" if is_narrow else "+generation_type = ?", selection.generation_type)
+        if selection.date_from:
+            add("created >= ?", selection.date_from.timestamp())
+        if selection.date_to:
+            add("created <= ?", selection.date_to.timestamp())
+        if selection.search:
+            match, words = _match(selection.search), _short_words(selection.search)
+            if match and is_narrow:
+                add(f"id IN (SELECT rowid FROM {self._search} WHERE {self._search} MATCH ?)", match)  # noqa: S608
+            elif match:
+                words = fold(selection.search).split()
+            for word in words:
+                add(f"(SELECT instr(searched, ?) FROM {self._details} d WHERE d.id = files.id) > 0", word)  # noqa: S608
+        return " AND ".join(clauses), values
+
+    def _listed(self, filenames: Sequence[str]) -> tuple[Any, ...]:
+        """Names with a folder mean that one file, names without mean every file of that name."""
+        clause = (
+            "(filename IN (SELECT value FROM json_each(?)) OR CASE folder WHEN '' THEN '' ELSE folder || '/' END "
+            "|| filename IN (SELECT value FROM json_each(?)))"
+        )
+        spelled = [spelling for name in filenames for spelling in _spellings(name)]
+        bare, whole = [[name for name in spelled if ("/" in name) is has_folder] for has_folder in (False, True)]
+        return clause, json.dumps(bare), json.dumps(whole)
+
+    # Rows
+
+    def _files(self, where: str, values: Sequence[Any]) -> list[StoredFile]:
+        with self._index.reading() as db:
+            rows = db.execute(
+                f"SELECT {COLUMNS}, about FROM files JOIN {self._details} USING (id) "  # noqa: S608 - our own names
+                f"WHERE library = ? AND {where} ORDER BY folder, filename",
+                (self._library, *values),
+            ).fetchall()
+        return [self._file(row) for row in rows]
+
+    def _by_id(self, ids: Sequence[int]) -> list[StoredFile]:
+        """The files, in the order of their numbers as given."""
+        with self._index.reading() as db:
+            rows = db.execute(
+                f"SELECT id, {COLUMNS}, about FROM files JOIN {self._details} USING (id) "  # noqa: S608 - our own names
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(ids),),
+            ).fetchall()
+        known = {row[0]: self._file(row[1:]) for row in rows}
+        return [known[number] for number in ids if number in known]
+
+    def with_formats(self, files: list[StoredFile]) -> list[StoredFile]:
+        """The files, each knowing in which formats it is there: what differs in its extension alone."""
+        with self._index.reading() as db:
+            rows = db.execute(
+                "SELECT folder, filename FROM files WHERE library = ? AND stem IN (SELECT value FROM json_each(?))",
+                (self._library, json.dumps([fold(file.stem) for file in files])),
+            ).fetchall()
+        formats: dict[str, list[str]] = {}
+        for folder, filename in sorted(rows):
+            stem, _, extension = _joined(folder, filename).rpartition(".")
+            formats.setdefault(stem, []).append(extension.lower())
+        return [replace(file, formats=formats.get(file.relative.rpartition(".")[0], ())) for file in files]
+
+    def _file(self, row: Sequence[Any]) -> StoredFile:
+        (folder, filename, version, companion_version, size, duration_s, sample_rate, channels, audio_format) = row[:9]
+        (loudness, peak, content_hash, created, name, generation_type, usage_count, last_used, about) = row[9:]
+        said = json.loads(about)
+        relative = _joined(folder, filename)
+        return StoredFile(
+            relative=relative,
+            path=self._root / relative,
+            size_bytes=size,
+            version=version,
+            companion_version=companion_version,
+            facts=AudioFacts(duration_s, sample_rate, channels, audio_format, loudness, peak),
+            content_hash=content_hash,
+            description=Description(
+                created=datetime.fromtimestamp(created, UTC),
+                about=said,
+                name=name,
+                tags=said["tags"],
+                aliases=said["aliases"],
+                generation_type=generation_type,
+                usage_count=usage_count,
+                last_used=datetime.fromtimestamp(last_used, UTC) if last_used else None,
+            ),
+        )
+
+
+def _split(relative: str) -> tuple[str, str]:
+    folder, _, filename = relative.rpartition("/")
+    return folder, filename
+
+
+def _joined(folder: str, filename: str) -> str:
+    return f"{folder}/{filename}" if folder else filename
+
+
+def _below(column: str) -> str:
+    """The folder itself or anything below it, as a range of an index: `0` comes after the slash."""
+    return f"({column} = ? OR ({column} > ? AND {column} < ?))"
+
+
+def _in_folder(column: str, folder: str) -> tuple[str, ...]:
+    """The clause and its values, for the folder in either spelling: macOS writes accents decomposed."""
+    spellings = _spellings(folder)
+    return f"({' OR '.join([_below(column)] * len(spellings))})", *(end for name in spellings for end in _range(name))
+
+
+def _spellings(name: str) -> list[str]:
+    return list(dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+
+
+def _range(folder: str) -> tuple[str, str, str]:
+    return folder, f"{folder}/", f"{folder}0"
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _match(search: str) -> str:
+    """The words of a search that trigrams can find, for FTS5; empty if there is none."""
+    return " AND ".join(_quoted(word) for word in fold(search).split() if len(word) >= SHORTEST_TRIGRAM)
+
+
+def _short_words(search: str) -> list[str]:
+    return [word for word in fold(search).split() if len(word) < SHORTEST_TRIGRAM]

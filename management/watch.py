@@ -1,0 +1,97 @@
+"""Sees what people do to the files of the libraries by hand, and has the stores look there again."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from management.reading import Closed
+from management.store import AudioStore
+
+logger = logging.getLogger(__name__)
+
+QUIET_MS = 200  # changes are looked at after so long without another
+LONGEST_BATCH_MS = 1600
+PATIENCE_MS = 500  # without changes, until it is seen whether it is time for something else
+POLLED_AT_MOST = 0.05  # share of the time that goes into looking through everything where nothing reports changes
+SOONEST_S = 3.0
+AFTER_A_FAILURE_S = 10.0
+
+
+class Watcher:
+    """A thread that reads the libraries once, then what the system reports as changed, and all again at times.
+
+    The system reports nothing on many network folders, and nothing to those who watch too much: where it says so, the
+    libraries are looked through again and again, as often as a twentieth of the time allows.
+    """
+
+    def __init__(self, stores: Sequence[AudioStore], rescan_s: float) -> None:
+        self._stores = stores
+        self._rescan_s = rescan_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="library-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for store in self._stores:
+            store.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch()
+            except Closed:
+                return
+            except sqlite3.Error as error:
+                logger.warning("the index could not be written reason=%s", error)
+                self._stopped.wait(AFTER_A_FAILURE_S)
+            except (OSError, RuntimeError) as error:  # watchfiles' own are RuntimeErrors
+                logger.warning("changes made by hand are found by looking through the folders reason=%s", error)
+                with suppress(Closed):
+                    self._poll()
+
+    def _watch(self) -> None:
+        from watchfiles import watch
+
+        batches = watch(
+            *(store.root for store in self._stores),
+            watch_filter=lambda _, path: not Path(path).name.startswith("."),
+            debounce=LONGEST_BATCH_MS,
+            step=QUIET_MS,
+            rust_timeout=PATIENCE_MS,
+            yield_on_timeout=True,
+            stop_event=self._stopped,
+            raise_interrupt=False,
+        )
+        look_at = 0.0
+        for batch in batches:
+            if time.monotonic() >= look_at:  # at first, too: what changes from now on is reported
+                self._look_at_everything()
+                look_at = time.monotonic() + self._rescan_s
+            for path in sorted({Path(path) for _, path in batch}):
+                for store in self._stores:
+                    if path != store.root and path.is_relative_to(store.root):
+                        store.refresh(path)
+
+    def _poll(self) -> None:
+        """Returns when it is time to try again whether the system reports changes."""
+        until = time.monotonic() + self._rescan_s
+        while not self._stopped.is_set() and time.monotonic() < until:
+            began_at = time.monotonic()
+            self._look_at_everything()
+            self._stopped.wait(max(SOONEST_S, (time.monotonic() - began_at) / POLLED_AT_MOST))
+
+    def _look_at_everything(self) -> None:
+        for store in self._stores:
+            if not self._stopped.is_set():
+                store.rescan()
