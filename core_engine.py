@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from config.settings import ConversionSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
-from engines.base import Cancellation, ChunkOutcome, EngineInfo
+from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
 from engines.host import EngineHost, Place
 from generations import (
     ConversionResult,
@@ -33,9 +34,6 @@ from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
 from utils.audio.waveform import Waveform
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
@@ -62,6 +60,13 @@ class OutputsLibrary(Protocol):
     ) -> Sequence[SavedFile]: ...
 
 
+class LibraryUse(Protocol):
+    """What the libraries are told of: see management.libraries."""
+
+    def in_use(self, *paths: Path) -> AbstractContextManager[Any]: ...
+    def record_use(self, voice: str) -> None: ...
+
+
 class CoreEngine:
     """Speaks texts and converts recordings through the engine, into the outputs library that it was given.
 
@@ -77,6 +82,7 @@ class CoreEngine:
         conversion: ConversionSettings,
         host: EngineHost,
         outputs: OutputsLibrary,
+        use: LibraryUse,
         metrics: Metrics,
     ) -> None:
         self._planner = planner
@@ -85,6 +91,7 @@ class CoreEngine:
         self._conversion = conversion
         self._host = host
         self._outputs = outputs
+        self._use = use
         self._metrics = metrics
         # Threads of their own: encoding and reading may fill them without holding up the short tasks of other requests.
         self._finishers = ThreadPoolExecutor(FINISHING_AT_ONCE, thread_name_prefix="finish")
@@ -101,7 +108,7 @@ class CoreEngine:
             importlib.import_module(name)
 
     def options(self, request: SpeechRequest) -> SpeechSettings:
-        """The server's defaults, with what the request says in their place."""
+        """The defaults of the server and the voice, with what the request says in their place. As Planner.options."""
         return self._planner.options(request)
 
     def conversion_options(self, request: ConversionRequest) -> ConversionSettings:
@@ -140,7 +147,7 @@ class CoreEngine:
             pieces: list[Waveform] = []
             made: list[tuple[float, ChunkOutcome]] = []
             duration_s = 0.0
-            async with aclosing(self._host.stream_work(place, plan.work)) as stream:
+            async with self._at_work(plan, place) as stream:
                 async for _, event in stream:
                     if isinstance(event, Waveform):
                         duration_s += event.duration_s
@@ -191,7 +198,7 @@ class CoreEngine:
                         yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
                 record = conversion_record(plan, self._conversion, live=live)
-                duration_s, files = await self._keep(record, lambda: join.joined, clock)
+                duration_s, files = await self._keep(record, plan.voice, lambda: join.joined, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -212,12 +219,21 @@ class CoreEngine:
         self._outputs.check_room()
         return self._planner.plan(request, engine, early=early)
 
+    @asynccontextmanager
+    async def _at_work(
+        self, plan: SpeechPlan, place: Place
+    ) -> AsyncGenerator[AsyncIterator[tuple[int, Waveform | ChunkOutcome]]]:
+        """What comes of the plan's work. The voice's recording is in use meanwhile."""
+        with self._use.in_use(*_path_of(plan.voice)):
+            async with aclosing(self._host.stream_work(place, plan.work)) as stream:
+                yield stream
+
     async def _speak_chunks(self, plan: SpeechPlan, place: Place) -> list[tuple[Waveform, ChunkOutcome]]:
         from utils.audio import join
 
         spoken: list[tuple[Waveform, ChunkOutcome]] = []
         pieces: list[Waveform] = []
-        async with aclosing(self._host.stream_work(place, plan.work)) as stream:
+        async with self._at_work(plan, place) as stream:
             async for _, event in stream:
                 if isinstance(event, Waveform):
                     pieces.append(event)
@@ -240,23 +256,24 @@ class CoreEngine:
         """The windows in the new voice, each as long as it was; only some are in memory at a time."""
         from utils.audio.join import in_a_row
 
-        work = plan.work(reading.check)
-        done = 0
-        while batch := await self._read(list, islice(work, plan.at_once)):
-            parts: list[Waveform] = []
-            try:
-                async with aclosing(self._host.stream_work(place, batch)) as stream:
-                    async for index, event in stream:
-                        if isinstance(event, Waveform):
-                            parts.append(event)
-                        else:
-                            whole = await asyncio.to_thread(in_a_row, parts, plan.model.sample_rate)
-                            yield fitted(whole, batch[index].audio)
-                            parts = []
-                            done += 1
-            except GenerationFailed as error:
-                error.detail = {"window": done}
-                raise
+        with self._use.in_use(plan.recording.path, *_path_of(plan.voice)):
+            work = plan.work(reading.check)
+            done = 0
+            while batch := await self._read(list, islice(work, plan.at_once)):
+                parts: list[Waveform] = []
+                try:
+                    async with aclosing(self._host.stream_work(place, batch)) as stream:
+                        async for index, event in stream:
+                            if isinstance(event, Waveform):
+                                parts.append(event)
+                            else:
+                                whole = await asyncio.to_thread(in_a_row, parts, plan.model.sample_rate)
+                                yield fitted(whole, batch[index].audio)
+                                parts = []
+                                done += 1
+                except GenerationFailed as error:
+                    error.detail = {"window": done}
+                    raise
 
     async def _read(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         task = partial(copy_context().run, call, *args, **kwargs)
@@ -275,7 +292,8 @@ class CoreEngine:
         chunks = spoken_chunks(plan, made)
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
-        duration_s, files = await self._keep(speech_record(plan, self._speech, chunks, live=live), join, clock)
+        record = speech_record(plan, self._speech, chunks, live=live)
+        duration_s, files = await self._keep(record, plan.voice, join, clock)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -289,7 +307,7 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, record: Record, join: Callable[[], Waveform], clock: _Clock
+        self, record: Record, voice: VoicePrompt, join: Callable[[], Waveform], clock: _Clock
     ) -> tuple[float, Sequence[SavedFile]]:
         """Join and save in one of the finishing threads; a request that is cancelled meanwhile leaves no files behind.
 
@@ -310,6 +328,8 @@ class CoreEngine:
                 companion=record.companion(waveform, clock.laps),
                 check=cancellation.check,
             )
+            if voice.path:
+                self._use.record_use(voice.name)
             return waveform.duration_s, files
 
         try:
@@ -318,6 +338,10 @@ class CoreEngine:
             cancellation.cancel()
         self._metrics.count_generation(duration_s, clock.total_s)
         return duration_s, files
+
+
+def _path_of(voice: VoicePrompt) -> list[Path]:
+    return [Path(voice.path)] if voice.path else []
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ logger = logging.getLogger("server")
 
 NAME = "Chatterbox TTS Extended Plus"
 PROJECT = Path(__file__).resolve().parent
+HEAVY_AT_ONCE = 2  # uploads that are listened to, deletions of many files: what would hold up short work in its threads
 DESCRIPTION = """\
 Speech from text on your own machine: cloned voices, several formats, an outputs library.
 
@@ -35,7 +37,10 @@ Every failure has one body (`ErrorReply`) with a stable `error_code`; every answ
 TAGS = [
     {"name": "speech", "description": "Text to speech."},
     {"name": "voice conversion", "description": "A recording in another voice."},
+    {"name": "voices", "description": "The recordings whose voices can be spoken with."},
+    {"name": "vc inputs", "description": "Recordings to convert."},
     {"name": "outputs", "description": "The generated files."},
+    {"name": "housekeeping", "description": "What is used, and making room."},
     {"name": "system", "description": "Health, configuration."},
 ]
 
@@ -49,36 +54,60 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from conversion import ConversionPlanner
     from core_engine import CoreEngine
     from engines.host import EngineHost
-    from management.outputs import Outputs
-    from management.recordings import Recordings
-    from management.voices import Voices
+    from management.cleanup import Cleanup
+    from management.libraries import Libraries
     from monitoring.metrics import Metrics
     from monitoring.middleware import RequestContext
     from monitoring.recent_errors import RecentErrors
     from planning import Planner
-    from routes import conversion, documentation, errors, outputs, speech, system
+    from routes import (
+        backup,
+        conversion,
+        documentation,
+        errors,
+        housekeeping,
+        outputs,
+        speech,
+        system,
+        uploads,
+        vc_inputs,
+        voices,
+    )
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         host = engine or EngineHost(engine_parts(settings))
-        library = Outputs(settings.storage, data_dir(settings))
-        planner = Planner(settings.speech, settings.api, Voices(data_dir(settings)))
-        app.state.host, app.state.outputs = host, library
-        conversions = ConversionPlanner(planner, settings.conversion, Recordings(data_dir(settings)))
-        app.state.core = CoreEngine(
-            planner, conversions, settings.speech, settings.conversion, host, library, app.state.metrics
+        libraries = await asyncio.to_thread(Libraries, settings.storage, data_dir(settings))
+        planner = Planner(settings.speech, settings.api, libraries.voices)
+        conversions = ConversionPlanner(planner, settings.conversion, libraries.recordings)
+        core = CoreEngine(
+            planner,
+            conversions,
+            settings.speech,
+            settings.conversion,
+            host,
+            libraries.outputs,
+            libraries,
+            app.state.metrics,
         )
+        heavy = ThreadPoolExecutor(HEAVY_AT_ONCE, thread_name_prefix="heavy")
+        cleanup = Cleanup(libraries, settings.cleanup)
+        app.state.host, app.state.libraries, app.state.core, app.state.heavy = host, libraries, core, heavy
+        app.state.cleanup = cleanup
         await host.start()
-        warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(library.remove_strays))
+        warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(libraries.open))
+        cleanup.start()
         try:
             yield
         finally:
             await warming_up
+            await cleanup.close()
             await host.close()
-            app.state.core.close()
-            library.close()
+            core.close()
+            heavy.shutdown(cancel_futures=True)
+            await asyncio.to_thread(libraries.close)
 
     app = FastAPI(
         title=NAME,
@@ -93,10 +122,10 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.recent_errors = RecentErrors()
     errors.install(app)
-    for part in (speech, conversion, outputs, system, documentation):
+    for part in (speech, conversion, backup, voices, vc_inputs, outputs, housekeeping, system, documentation):
         app.include_router(part.router)
     documentation.mount_assets(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024)
+    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024, uploads=uploads.body_limits(settings.api))
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=settings.server.cors_origin_regex.pattern,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
 
 from config.settings import ApiSettings, SpeechSettings
 from engines.base import (
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SEED = 2**32 - 1
+NOT_OF_A_VOICE = ("default_voice",)
 SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repetition_penalty")
 
 
@@ -33,15 +36,15 @@ SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repe
 class SpeechRequest:
     """What a client asks to be said. `options` holds the members of SpeechSettings that the client gave a value.
 
-    `model` is one of the engine's, None for its default. `wants_listening` is true if the client asked in so many
-    words for candidates to be compared.
+    None is what the client left open. `model` is one of the engine's, a `seed` of 0 a random one. `wants_listening` is
+    true if the client asked in so many words for candidates to be compared.
     """
 
     text: str
     model: str | None = None
     voice: str | None = None
-    seed: int = 0
-    sound_words: str = ""
+    seed: int | None = None
+    sound_words: str | None = None
     folder: str | None = None
     wants_listening: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -56,11 +59,13 @@ class Recording(Protocol):
     def path(self) -> Path: ...
     @property
     def content_hash(self) -> str: ...
+    @property
+    def default_parameters(self) -> Mapping[str, Any]: ...
 
 
 class VoiceLibrary(Protocol):
-    def find(self, name: str) -> Recording | None: ...
-    def close_matches(self, name: str, others: Sequence[str]) -> list[str]: ...
+    def find(self, name: str, *, field: str) -> Recording | None: ...
+    def not_found(self, name: str, others: Sequence[str]) -> VoiceNotFound: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,11 @@ class Planner:
         self._voices = voices
 
     def options(self, request: SpeechRequest) -> SpeechSettings:
-        """The server's defaults, with what the request says in their place."""
-        return self._speech.model_copy(update=dict(request.options))
+        """The server's defaults, in their place those of the voice, in their place what the request says.
+
+        Looks into the library of voices: call it from a thread. Raises AmbiguousVoice, InvalidPath.
+        """
+        return self._resolved(request)[1]
 
     def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False) -> SpeechPlan:
         """Decide all that can be decided; `early` asks the engine to begin with small pieces.
@@ -97,7 +105,7 @@ class Planner:
         Reads the voice's recording: call it from a thread. Raises InvalidRequest and TextTooLong, VoiceNotFound,
         InvalidPath, InvalidAudio.
         """
-        options = self.options(request)
+        request, options, ignored = self._resolved(request)
         model = self.model(request.model, engine)
         self._check(request, options, model)
         text = self._clean(request, options)
@@ -108,7 +116,7 @@ class Planner:
             self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early)
             for index, chunk in enumerate(chunks)
         ]
-        warnings = self._warnings(request, options, engine, model)
+        warnings = [*ignored, *self._warnings(request, options, engine, model)]
         if early and request.wants_listening and _is_heard(request, options, engine, model):
             warnings.append("not validated: live audio leaves before anybody could listen to it")
         return SpeechPlan(request, options, engine, model, voice, seed, text, chunks, work, warnings)
@@ -130,13 +138,32 @@ class Planner:
             if not model.voices:
                 raise InvalidRequest(f"the model {model.name} has no voice of its own: name one", field=field)
             return VoicePrompt(model.voices[0])
-        if recording := self._voices.find(name):
+        if recording := self._voices.find(name, field=field):
             return VoicePrompt(recording.relative, str(recording.path), recording.content_hash)
         if name in model.voices:
             return VoicePrompt(name)
-        close = self._voices.close_matches(name, model.voices)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise VoiceNotFound(f"there is no voice named {name}{hint}", detail={"voice": name, "close_matches": close})
+        raise self._voices.not_found(name, model.voices)
+
+    def _resolved(self, request: SpeechRequest) -> tuple[SpeechRequest, SpeechSettings, list[str]]:
+        """The request with the voice's defaults for what it leaves open, its options, and what had to be ignored."""
+        name = request.voice or self._speech.default_voice
+        recording = self._voices.find(name, field="reference_audio_filename") if name else None
+        options, seed, sound_words, ignored = {}, None, None, []
+        for key, value in (recording.default_parameters if recording else {}).items():
+            if key == "seed" and isinstance(value, int) and 0 <= value <= MAX_SEED:
+                seed = value
+            elif key == "sound_words_field" and isinstance(value, str):
+                sound_words = value
+            elif fault := _fault(key, value):
+                ignored.append(f"the voice's default {key} was ignored: {fault}")
+            else:
+                options[key] = getattr(SpeechSettings.model_validate({key: value}), key)
+        resolved = replace(
+            request,
+            seed=request.seed if request.seed is not None else seed,
+            sound_words=request.sound_words if request.sound_words is not None else sound_words,
+        )
+        return resolved, self._speech.model_copy(update={**options, **request.options}), ignored
 
     def _check(self, request: SpeechRequest, options: SpeechSettings, model: ModelInfo) -> None:
         if not request.text.strip():
@@ -148,7 +175,7 @@ class Planner:
                 kind="string_too_long",
             )
         refuse_control_characters(request.text)
-        refuse_control_characters(request.sound_words, field="sound_words_field")
+        refuse_control_characters(request.sound_words or "", field="sound_words_field")
         if model.language_of(options.language) is None:
             raise InvalidRequest(
                 f"the model {model.name} does not speak {options.language!a}; it speaks {', '.join(model.languages)}",
@@ -163,7 +190,7 @@ class Planner:
                 normalize_spacing=options.normalize_spacing,
                 fix_dot_letters=options.fix_dot_letters,
                 remove_reference_numbers=options.remove_reference_numbers,
-                sound_words=request.sound_words,
+                sound_words=request.sound_words or "",
             ),
             self._api.max_text_length,
         )
@@ -225,6 +252,17 @@ class Planner:
             asked = f"; name num_candidates_per_chunk to have {engine.transcriber} listen" if engine.transcriber else ""
             warnings.append(f"not validated, one candidate was made of each chunk: Whisper is not at hand{asked}")
         return warnings
+
+
+def _fault(key: str, value: Any) -> str | None:
+    """What is wrong with an option that somebody wrote into a voice's companion."""
+    if key not in SpeechSettings.model_fields or key in NOT_OF_A_VOICE:
+        return "there is no such option"
+    try:
+        SpeechSettings.model_validate({key: value})
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    return None
 
 
 def random_seed() -> int:

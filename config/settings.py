@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,6 +86,47 @@ class ApiSettings(Section):
     max_restore_mb: int = Field(
         4000, ge=1, le=1_000_000, description="megabytes of a backup that is restored, packed and unpacked (413)"
     )
+
+
+# a host, or * and what it ends with, or * alone; then the port, or * for all; IPv6 in brackets
+AllowedHost = Annotated[
+    str,
+    Field(
+        max_length=300,
+        pattern=r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])(:(\*|[1-9][0-9]{0,4}))?$",
+    ),
+]
+WEB_PORTS = (80, 443)
+FIRST_UNPRIVILEGED_PORT = 1024
+
+
+class FetchSettings(Section):
+    """Recordings that a request names by their web address."""
+
+    enabled: bool = Field(True, description="false = no request may name a recording by its web address")
+    allowed_hosts: tuple[AllowedHost, ...] = Field(
+        (),
+        description="hosts to ask: `a.org`, `*.a.org`, `a.org:8080`, `a.org:*`; empty = any public one on ports 80, 443",
+    )
+    allow_private: bool = Field(
+        False, description="true = hosts of this machine and its network too; for tests and closed networks"
+    )
+    max_mb: int = Field(100, ge=1, le=100_000, description="megabytes of one recording; larger is refused (413)")
+    timeout_s: float = Field(30.0, gt=0, le=3600, description="seconds for one recording, all attempts together")
+    redirects: int = Field(5, ge=0, le=20, description="redirects that are followed, each checked as the first address")
+    attempts: int = Field(3, ge=1, le=10, description="tries if the other server fails (5xx) or the connection breaks")
+    at_once: int = Field(4, ge=1, le=100, description="recordings that are fetched at a time; others wait")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _can_be_asked(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            port = entry.rpartition("]")[2].partition(":")[2]
+            if entry.startswith("["):
+                ip_address(entry[1:].partition("]")[0])
+            if port.isdigit() and int(port) not in (*WEB_PORTS, *range(FIRST_UNPRIVILEGED_PORT, 65_536)):
+                raise ValueError(f"{entry}: the port must be 80, 443 or from 1024 to 65535")
+        return entries
 
 
 class EngineSettings(Section):
@@ -268,6 +310,7 @@ class Settings(Section):
     storage: StorageSettings = StorageSettings()
     cleanup: CleanupSettings = CleanupSettings()
     api: ApiSettings = ApiSettings()
+    fetch: FetchSettings = FetchSettings()
     engine: EngineSettings = EngineSettings()
     chatterbox: ChatterboxSettings = ChatterboxSettings()
     validation: ValidationSettings = ValidationSettings()

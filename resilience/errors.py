@@ -144,3 +144,16 @@ class ServiceOverloaded(TryAgainLater):
 
 class StorageFull(SpeechError):
     code = "STORAGE_FULL"
+
+
+class DownloadRefused(SpeechError):
+    """A web address that this server does not fetch from. Its message never says which rule it broke."""
+
+    code = "DOWNLOAD_REFUSED"
+
+
+class DownloadFailed(SpeechError):
+    """A web address that may be fetched from, but does not give a whole recording in time."""
+
+    code = "DOWNLOAD_FAILED"
+    is_expected = True  # the fault of another server

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from api_models import ConversionBody, ConversionReply
+from api_models.conversion import ConversionBody, ConversionReply
 from resilience import errors
 from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, SettingsDep, json_only, unless_client_leaves
@@ -50,4 +50,4 @@ async def convert_voice(
     if wanted.mode == "json":
         reply = ConversionReply.of(result)
         return JSONResponse(reply.model_dump(mode="json"), headers={"X-Engine": result.engine})
-    return generated_file(result, wanted.format)
+    return await generated_file(result, wanted.format)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from fastapi import Query
 
-from api_models import FormatName, ResponseMode
+from api_models.bodies import FormatName, ResponseMode
 from resilience.errors import InvalidRequest
 from utils.audio.live_encode import LIVE_FORMATS
 

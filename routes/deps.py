@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import partial
+from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
@@ -12,12 +14,16 @@ from starlette.requests import ClientDisconnect
 from config.settings import Settings
 from core_engine import CoreEngine
 from engines.host import EngineHost
+from management.libraries import Libraries
 from management.outputs import Outputs
+from management.vc_inputs import VcInputs
+from management.voices import Voices
 from monitoring.metrics import Metrics
 from monitoring.recent_errors import RecentErrors
 from resilience.errors import UnsupportedFormat
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def _settings(request: Request) -> Settings:
@@ -32,8 +38,20 @@ def _host(request: Request) -> EngineHost:
     return request.app.state.host
 
 
+def _libraries(request: Request) -> Libraries:
+    return request.app.state.libraries
+
+
+def _voices(request: Request) -> Voices:
+    return _libraries(request).voices
+
+
+def _vc_inputs(request: Request) -> VcInputs:
+    return _libraries(request).vc_inputs
+
+
 def _outputs(request: Request) -> Outputs:
-    return request.app.state.outputs
+    return _libraries(request).outputs
 
 
 def _metrics(request: Request) -> Metrics:
@@ -47,6 +65,9 @@ def _recent_errors(request: Request) -> RecentErrors:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 CoreDep = Annotated[CoreEngine, Depends(_core)]
 HostDep = Annotated[EngineHost, Depends(_host)]
+LibrariesDep = Annotated[Libraries, Depends(_libraries)]
+VoicesDep = Annotated[Voices, Depends(_voices)]
+VcInputsDep = Annotated[VcInputs, Depends(_vc_inputs)]
 OutputsDep = Annotated[Outputs, Depends(_outputs)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 RecentErrorsDep = Annotated[RecentErrors, Depends(_recent_errors)]
@@ -59,6 +80,15 @@ def json_only(request: Request) -> None:
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedFormat("the body must be JSON: send it with the header Content-Type: application/json")
+
+
+async def in_heavy_thread(request: Request, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of a call that listens to audio or touches many files.
+
+    There are few threads for such work, so that it never takes those that short calls need.
+    """
+    work = partial(copy_context().run, call, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.heavy, work)
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[None, None, T]) -> T:

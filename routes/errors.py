@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api_models import ErrorReply
+from api_models.replies import ErrorReply
 from monitoring import context
 from monitoring.middleware import route_of
 from resilience import errors
@@ -29,12 +29,14 @@ STATUS: dict[type[SpeechError], int] = {
     errors.UnsupportedAudio: 400,
     errors.ConfirmationRequired: 400,
     errors.CriteriaRequired: 400,
+    errors.DownloadRefused: 400,
     errors.VoiceNotFound: 404,
     errors.FileMissing: 404,
     errors.NameTaken: 409,
     errors.FileTooLarge: 413,
     errors.RangeNotSatisfiable: 416,
     errors.GenerationFailed: 500,
+    errors.DownloadFailed: 502,
     errors.GenerationTimeout: 504,
     errors.TryAgainLater: 503,
     errors.StorageFull: 507,

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import anyio
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
-from generations import Generation, SavedFile
+from generations import Generation
+from management.stored import StoredFile
 from resilience import errors
-from resilience.errors import RangeNotSatisfiable
+from resilience.errors import FileMissing, RangeNotSatisfiable
 from utils.audio.formats import FORMATS
 
+MEDIA_TYPES = {  # of the files in the libraries, by what they hold
+    **{audio_format.name: audio_format.media_type for audio_format in FORMATS.values()},
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "m4a": "audio/mp4",
+    "webm": "audio/webm",
+    "aiff": "audio/aiff",
+}
 MAX_HEADER_CHARACTERS = 1000
 RANGE = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
 AUDIO_HEADERS = (
@@ -56,7 +72,7 @@ def audio_answers(description: type[BaseModel]) -> dict[int | str, dict[str, Any
     }
 
 
-def generated_file(result: Generation, format_name: str, more: Mapping[str, str] | None = None) -> Response:
+async def generated_file(result: Generation, format_name: str, more: Mapping[str, str] | None = None) -> Response:
     """The finished file of a generation, with what is known of it in the headers, and more of them if there are."""
     chosen = next(file for file in result.files if file.format.name == format_name)
     headers = {
@@ -69,22 +85,56 @@ def generated_file(result: Generation, format_name: str, more: Mapping[str, str]
         ),
     }
     headers.update(warning_header(result.warnings))
-    return FileResponse(chosen.path, media_type=chosen.format.media_type, filename=chosen.path.name, headers=headers)
+    try:
+        file = await asyncio.to_thread(chosen.path.open, "rb")
+    except FileNotFoundError:
+        raise FileMissing(f"{chosen.relative} was deleted before it could be sent") from None
+    return OpenedFile(file, chosen.path, media_type=chosen.format.media_type, headers=headers)
 
 
-def library_file(request: Request, file: SavedFile) -> Response:
-    """A file of the library: ranges and entity tags are served, an unchanged file is not sent again."""
-    size = file.path.stat().st_size
+def library_file(request: Request, stored: StoredFile, file: BinaryIO) -> Response:
+    """A file of the library: ranges and entity tags are served, an unchanged file is not sent again.
+
+    Takes the opened file over.
+    """
+    media_type = MEDIA_TYPES.get(stored.facts.format, "application/octet-stream")
+    response = OpenedFile(file, stored.path, media_type=media_type)
+    size = response.stat_result.st_size
     if not _is_satisfiable(request.headers.get("range", ""), size):
+        file.close()
         raise RangeNotSatisfiable(f"the file has {size} bytes; the Range header asks for none of them")
-    response = FileResponse(
-        file.path, media_type=file.format.media_type, filename=file.path.name, stat_result=file.path.stat()
-    )
     offered = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if response.headers["etag"] in offered or "*" in offered:
+        file.close()
         kept = {name: response.headers[name] for name in ("etag", "last-modified")}
         return Response(status_code=304, headers=kept)
     return response
+
+
+class OpenedFile(FileResponse):
+    """Sends a file that is open already, whatever becomes of its name, and closes it in every case."""
+
+    stat_result: os.stat_result
+
+    def __init__(
+        self, file: BinaryIO, path: Path, *, media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(
+            path, media_type=media_type, filename=path.name, headers=headers, stat_result=os.fstat(file.fileno())
+        )
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(self._file.close)
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
+        """What the framework reads from, in place of the path that it would open."""
+        yield anyio.wrap_file(self._file)
 
 
 def _is_satisfiable(header: str, size: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from api_models import SpeechBody, SpeechReply
+from api_models.speech import SpeechBody, SpeechReply
 from resilience import errors
 from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, json_only, unless_client_leaves
@@ -37,7 +39,7 @@ async def create_speech(
     stops the work.
     """
     speech = body.to_request()
-    options = core.options(speech)
+    options = await asyncio.to_thread(core.options, speech)
     wanted = delivery(
         query=(response_mode, return_format),
         body=(body.response_mode, body.return_format),
@@ -50,4 +52,4 @@ async def create_speech(
     if wanted.mode == "json":
         reply = SpeechReply.of(result)
         return JSONResponse(reply.model_dump(mode="json"), headers={"X-Engine": result.engine})
-    return generated_file(result, wanted.format, {"X-Generation-Seed": str(result.seed)})
+    return await generated_file(result, wanted.format, {"X-Generation-Seed": str(result.seed)})

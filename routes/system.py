@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request
 
-from api_models import ConfigReply, HealthReply, LivenessReply, ReadinessReply, RootReply
+from api_models.system import ConfigReply, HealthReply, LivenessReply, ReadinessReply, RootReply
 from config.version import VERSION
 from monitoring.health import resource_status, system_info
 from resilience import errors
@@ -62,7 +62,7 @@ async def health(
                 "engine_restarts": host.restarts,
             },
             "system_info": system_info(),
-            "resource_status": await asyncio.to_thread(resource_status, outputs.root),
+            "resource_status": await asyncio.to_thread(resource_status, outputs.store.root),
             "warnings": [
                 *([host.problem] if host.problem else []),
                 *host.notices,

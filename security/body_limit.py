@@ -5,6 +5,8 @@ Starlette's own limit answers in plain text, in place of the error body that the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,27 +15,32 @@ TOO_LARGE = 413
 
 
 class BodyLimit:
-    """Raises HTTPException 413 from the reading of a body of more than `max_bytes`, declared or sent in chunks."""
+    """Raises HTTPException 413 from the reading of a body that is too large, declared or sent in chunks.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    `max_bytes` holds everywhere but at the addresses in `uploads`, which are (method, path) with bytes of their own.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, uploads: Mapping[tuple[str, str], int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._uploads = uploads or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._uploads.get((scope["method"], scope["path"]), self._max_bytes)
         declared = Headers(scope=scope).get("content-length", "0")
         declared_bytes = int(declared) if declared.isdigit() else 0
         counted = 0
 
         async def limited() -> Message:
             nonlocal counted
-            if declared_bytes > self._max_bytes:
+            if declared_bytes > max_bytes:
                 raise HTTPException(TOO_LARGE)
             message = await receive()
             counted += len(message.get("body", b""))
-            if counted > self._max_bytes:
+            if counted > max_bytes:
                 raise HTTPException(TOO_LARGE)
             return message
 

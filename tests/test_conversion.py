@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from config.settings import ApiSettings, ConversionSettings, SpeechSettings
+from config.settings import ApiSettings, ConversionSettings, SpeechSettings, StorageSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import EngineInfo, ModelInfo
-from management.recordings import Recordings
-from management.voices import Voices
+from management.libraries import Libraries
 from planning import Planner
 from resilience.errors import GenerationFailed, InvalidRequest
 from tests.recordings import vowels_wav
@@ -41,11 +41,12 @@ SPEAKER, CONVERTER = model("speaker", converts=False), model("converter", conver
 
 
 def plan(data_dir: Path, *models: ModelInfo, concurrency: int = 8, **fields: Any) -> ConversionPlan:
-    planner = Planner(SpeechSettings(), ApiSettings(), Voices(data_dir))
-    conversions = ConversionPlanner(planner, ConversionSettings(), Recordings(data_dir))
-    (data_dir / "vc_inputs" / "a.wav").write_bytes(vowels_wav(110))
-    request = ConversionRequest(source="a.wav", voice="own", **fields)
-    return conversions.plan(request, EngineInfo("any", "cpu", models, concurrency), lambda: None)
+    with closing(Libraries(StorageSettings(), data_dir)) as libraries:
+        planner = Planner(SpeechSettings(), ApiSettings(), libraries.voices)
+        conversions = ConversionPlanner(planner, ConversionSettings(), libraries.recordings)
+        (data_dir / "vc_inputs" / "a.wav").write_bytes(vowels_wav(110))
+        request = ConversionRequest(source="a.wav", voice="own", **fields)
+        return conversions.plan(request, EngineInfo("any", "cpu", models, concurrency), lambda: None)
 
 
 def silence(count: int) -> Waveform:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from api_models import ConversionBody
+from api_models.conversion import ConversionBody
 from tests.listen import clicks, fundamental_hz, read
 from tests.recordings import vowels, vowels_wav
 from tests.serving import Server

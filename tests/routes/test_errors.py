@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.recordings import vowels_wav
 from tests.serving import Server
 
 TTS = "/api/v1/tts"
@@ -174,8 +175,8 @@ def test_a_body_that_is_not_called_json_is_a_415(client: httpx.Client, content_t
     assert_one_shape(reply, 415, "UNSUPPORTED_FORMAT")
 
 
-def test_an_unknown_voice_is_a_404_with_its_close_matches(client: httpx.Client, server: Server) -> None:
-    (server.data_dir / "voices" / "annabelle.wav").write_bytes(b"not yet audio")
+def test_an_unknown_voice_is_a_404_with_its_close_matches(client: httpx.Client) -> None:
+    client.post("/api/v1/voice", files={"voice_file": ("annabelle.wav", vowels_wav(200))})
 
     reply = client.post(TTS, json={"text": "Hello.", "reference_audio_filename": "anabelle"})
 

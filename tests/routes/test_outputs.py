@@ -1,9 +1,40 @@
 from __future__ import annotations
 
-import httpx
-import pytest
+import json
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
 
+import httpx
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from tests.libraries import OUTPUTS, code, recording
 from tests.serving import Server
+
+
+@pytest.fixture
+def word() -> str:
+    return f"o{uuid4().hex}"
+
+
+def speak(client: httpx.Client, project: str, **fields: Any) -> list[dict[str, Any]]:
+    """The files of a generation."""
+    body = {"text": "Good morning.", "response_mode": "url", "project": project, **fields}
+    reply = client.post("/api/v1/tts", json=body)
+    assert reply.status_code == 200, reply.text
+    files: list[dict[str, Any]] = reply.json()["output_files"]
+    return files
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A WAV of more than the sockets between us hold."""
+    file = BytesIO()
+    soundfile.write(file, np.zeros(24_000 * 300, np.float32), 24_000, "FLOAT", format="WAV")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +90,130 @@ def test_companions_are_not_served(client: httpx.Client, server: Server, url: st
 def test_nothing_is_left_of_a_file_half_written(client: httpx.Client, server: Server, url: str) -> None:
     assert client.get(url).status_code == 200
     assert not [path for path in server.data_dir.rglob("*") if path.name.startswith(".tmp")]
+
+
+# Listings
+
+
+def test_a_generation_is_listed_with_each_of_its_files(client: httpx.Client, server: Server, word: str) -> None:
+    made = speak(client, f"{word}/größe", seed=42, export_formats=["flac", "mp3"])
+
+    listed = OUTPUTS.listed(client, project=word)
+
+    assert {file["url"] for file in listed} == {file["url"] for file in made}
+    for file in listed:
+        content = client.get(file["url"]).content
+        assert file["filename"] == file["url"].rpartition("/")[2]
+        assert file["generation_type"] == "tts"
+        assert file["folder_path"] == f"{word}/größe"
+        assert file["file_size_bytes"] == len(content)
+        assert file["duration_seconds"] == pytest.approx(soundfile.info(BytesIO(content)).duration, abs=0.1)
+        assert (file["sample_rate"], file["format"]) == (24_000, file["filename"].rpartition(".")[2])
+        assert sorted(file["formats"]) == ["flac", "mp3"]
+        assert (file["parameters"]["text"], file["parameters"]["seed"]) == ("Good morning.", 42)
+        assert file["source_files"] == []
+        assert file["created_date"]
+
+
+def test_what_was_said_is_searched(client: httpx.Client, word: str) -> None:
+    speak(client, word, text="The lighthouse keeper sleeps.", export_formats=["wav"])
+    speak(client, word, text="Another text.", export_formats=["wav"])
+
+    [found] = OUTPUTS.listed(client, folder=word, search="LIGHTHOUSE")
+
+    assert found["parameters"]["text"] == "The lighthouse keeper sleeps."
+
+
+def test_files_are_told_apart_by_how_they_were_made(client: httpx.Client, server: Server, word: str) -> None:
+    speak(client, word, export_formats=["wav"])
+    (server.data_dir / "vc_inputs" / f"{word}.wav").write_bytes(recording())
+    body = {"input_audio_source": f"{word}.wav", "target_voice_source": "clara", "project": word}
+    assert client.post("/api/v1/vc", json=body | {"export_formats": ["wav"]}).status_code == 200
+    OUTPUTS.put(client, server, f"{word}/by hand.wav")
+
+    [converted] = OUTPUTS.listed(client, folder=word, generation_type="VC")
+
+    assert converted["source_files"] == [f"vc_inputs/{word}.wav"]
+    assert len(OUTPUTS.listed(client, folder=word, generation_type="tts")) == 1
+    listed = OUTPUTS.listed(client, folder=word, sort_by="generation_type", sort_order="asc")
+    assert [file["generation_type"] for file in listed] == [None, "tts", "vc"]
+    refused = client.get("/api/v1/outputs", params={"generation_type": "song"})
+    assert code(refused) == (422, "VALIDATION_ERROR")
+
+
+def test_only_what_was_made_one_way_is_deleted(client: httpx.Client, server: Server, word: str) -> None:
+    speak(client, word)
+    OUTPUTS.put(client, server, f"{word}/by hand.wav")
+
+    reply = client.delete("/api/v1/outputs", params={"folder": word, "generation_type": "tts", "confirm": True})
+
+    assert reply.json()["deleted_count"] == 2
+    assert [path.name for path in (server.data_dir / "outputs" / word).iterdir()] == ["by hand.wav"]
+
+
+def test_the_companion_stays_as_long_as_a_format_of_its_generation(
+    client: httpx.Client, server: Server, word: str
+) -> None:
+    wav, mp3 = speak(client, word)
+    folder = server.data_dir / "outputs" / word
+    [companion] = folder.glob("*.json")
+
+    client.delete(f"/api/v1/output/{word}/{wav['filename']}", params={"confirm": True})
+    assert json.loads(companion.read_text("utf-8"))["text"]
+    assert OUTPUTS.listed(client, folder=word)[0]["formats"] == ["mp3"]
+
+    client.delete(f"/api/v1/output/{word}/{mp3['filename']}", params={"confirm": True})
+    assert list(folder.iterdir()) == []
+
+
+# Downloads
+
+
+def test_a_deletion_does_not_disturb_a_download(client: httpx.Client, server: Server, word: str, large: bytes) -> None:
+    OUTPUTS.put(client, server, f"{word}/large.wav", large)
+
+    with client.stream("GET", f"/outputs/{word}/large.wav") as download:
+        parts = download.iter_bytes()
+        received = next(parts)
+        deleted = client.delete(f"/api/v1/output/{word}/large.wav", params={"confirm": True})
+        received += b"".join(parts)
+
+    assert deleted.status_code == 200
+    assert not (server.data_dir / "outputs" / word / "large.wav").exists()
+    assert received == large
+    assert client.get(f"/outputs/{word}/large.wav").status_code == 404
+
+
+def test_a_client_that_leaves_leaves_no_file_open(
+    client: httpx.Client, server: Server, word: str, large: bytes
+) -> None:
+    OUTPUTS.put(client, server, f"{word}/large.wav", large)
+    url = f"/outputs/{word}/large.wav"
+    etag = client.head(url).headers["etag"]
+
+    with server.client() as leaving, leaving.stream("GET", url, headers={"X-Request-ID": f"leaving-{word}"}):
+        pass
+    server.wait_for_log(f"leaving-{word}")
+    assert client.get(url, headers={"If-None-Match": etag}).status_code == 304
+    assert client.get(url, headers={"Range": "bytes=999999999-"}).status_code == 416
+
+    assert not [file for file in psutil.Process(server.process.pid).open_files() if word in file.path]
+
+
+def test_a_part_is_sent_only_of_the_file_that_was_meant(client: httpx.Client, url: str) -> None:
+    whole = client.get(url)
+    part = {"Range": "bytes=0-9"}
+
+    assert client.get(url, headers=part | {"If-Range": whole.headers["etag"]}).status_code == 206
+    assert client.get(url, headers=part | {"If-Range": '"other"'}).content == whole.content
+
+
+def test_several_parts_come_in_one_answer(client: httpx.Client, url: str) -> None:
+    whole = client.get(url).content
+
+    reply = client.get(url, headers={"Range": "bytes=0-9,20-29"})
+
+    assert reply.status_code == 206
+    assert reply.headers["content-type"].startswith("multipart/byteranges")
+    assert whole[:10] in reply.content
+    assert whole[20:30] in reply.content

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from api_models import SpeechBody
+from api_models.speech import SpeechBody
 from tests.listen import read, voiced_hz
 from tests.serving import Server
 
