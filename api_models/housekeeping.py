@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from api_models.bodies import lower
 from api_models.fields import FolderName
-from api_models.libraries import FOLDER, PROJECT, Asked, InFolder, lower
+from api_models.libraries import FOLDER, PROJECT, Asked, InFolder
 from api_models.replies import SuccessReply
 from config.settings import CleanupSettings
 

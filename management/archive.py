@@ -28,7 +28,7 @@ MAX_ENTRIES = 20_000
 MAX_DIRECTORY_BYTES = 16 << 20  # of the list at its end, which is read into memory
 MAX_RATIO = 100  # unpacked to packed; recordings stay below 20 unless they are mostly digital silence
 RATIO_MATTERS_FROM = 1 << 20  # bytes unpacked
-READ_AT_ONCE = 1 << 20
+READ_AT_ONCE = 256 << 10
 
 END = struct.Struct("<4s4H2LH")
 END64_LOCATOR = struct.Struct("<4sLQL")
@@ -38,7 +38,10 @@ LOCAL = struct.Struct("<4s5H3L2H")
 LONGEST_COMMENT = 0xFFFF
 
 ENCRYPTED, STRONGLY_ENCRYPTED, HIDDEN, UTF8 = 0x1, 0x40, 0x2000, 0x800
-UNREADABLE = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, zlib.error, RuntimeError)
+UNREADABLE = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    *(ValueError, OverflowError, EOFError, struct.error, zlib.error),
+)
 COMPANION = ".json"
 PASSED_OVER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -97,8 +100,8 @@ class Archive:
         """The recording, as a stream that ends in InvalidArchive unless it is what the list of contents says."""
         with _unreadable_told(member.relative):
             packed = self._zip.open(member.audio)
-        with packed:
-            yield io.BufferedReader(_Checked(packed, member), READ_AT_ONCE)
+        with packed, io.BufferedReader(_Checked(packed, member), READ_AT_ONCE) as audio:
+            yield audio
 
     def companion(self, member: Member) -> tuple[dict[str, Any], list[str]]:
         """What the companion of a recording says, and what had to be left out of it. Raises InvalidArchive."""
@@ -183,7 +186,7 @@ def _check_directory(file: BinaryIO) -> int:
     if _count(file.read(length)) != count:
         raise InvalidArchive("the archive's list of contents is not as long as it says")
     file.seek(0)
-    return start
+    return int(start)
 
 
 def _count(directory: bytes) -> int:
@@ -220,6 +223,8 @@ def _check_places(file: BinaryIO, entries: list[zipfile.ZipInfo], directory_at: 
     """Raise InvalidArchive unless every member has bytes of its own, under the same name as in the list of contents."""
     free_from = 0
     for entry in sorted(entries, key=lambda one: one.header_offset):
+        if entry.header_offset > directory_at:
+            raise InvalidArchive(f"{entry.orig_filename[:80]!a} in the archive reaches beyond its end")
         file.seek(entry.header_offset)
         header = file.read(LOCAL.size)
         if entry.header_offset < free_from or len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):

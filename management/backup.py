@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal, cast
 
 from management.archive import Archive, InvalidArchive, Member, restorable
 from management.companions import as_json
@@ -72,7 +72,7 @@ def stream_backup(voices: Voices, folder: str | None = None) -> Iterator[bytes]:
 
 def _zipped(voices: Voices, below: str | None) -> Iterator[bytes]:
     store, pipe = voices.store, _Pipe()
-    with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(cast("IO[bytes]", pipe), "w") as archive:
         for path in _empty_folders(store, below):
             archive.writestr(_entry(f"{path}/", stat.S_IFDIR | 0o755), b"")
             yield from pipe.taken(PIECE_BYTES)
@@ -263,10 +263,9 @@ class _Undo:
         """Make it, and what is missing above it. Raises InvalidPath if a file is in the way."""
         try:
             for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-                path.mkdir()
-                self._folders.append(path)
-        except FileExistsError:
-            pass  # somebody was faster
+                with suppress(FileExistsError):  # somebody was faster
+                    path.mkdir()
+                    self._folders.append(path)
         except NotADirectoryError as error:
             raise InvalidPath(f"a part of {folder.name!a} is a file, so it can be no folder") from error
         if not folder.is_dir():
@@ -288,10 +287,14 @@ class _Undo:
 
     def _undo(self) -> None:
         for path, kept in reversed(self._replaced.items()):
-            if kept:
-                kept.replace(path)
-            else:
-                path.unlink(missing_ok=True)
+            try:
+                if kept:
+                    kept.replace(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError:  # the others can be saved all the same
+                logger.exception("not undone path=%a kept=%a", path, kept)
+                self._replaced[path] = None  # what is kept stays
         for folder in reversed(self._folders):
             with suppress(OSError):  # somebody else has put something there meanwhile
                 folder.rmdir()

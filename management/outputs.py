@@ -15,7 +15,7 @@ from management.index import Index
 from management.store import AudioStore, Limits, Staged
 from management.stored import Description, StoredFile
 from utils.audio.analysis import facts_of
-from utils.audio.formats import FORMATS, AudioFormat
+from utils.audio.formats import FORMATS, AudioFormat, Bitrates
 from utils.audio.waveform import Waveform
 from utils.files.atomic import temporary
 from utils.files.naming import GenerationNames
@@ -94,7 +94,7 @@ class Outputs:
         name_parameters: Sequence[str],
         folder: str | None,
         formats: Sequence[str],
-        mp3_bitrate_kbps: int,
+        bitrates: Bitrates,
         companion: Mapping[str, Any],
         check: Callable[[], None] = lambda: None,
     ) -> list[OutputFile]:
@@ -113,7 +113,7 @@ class Outputs:
         with ExitStack() as unfinished:
             files = [unfinished.enter_context(temporary(target)) for _ in formats]
             encodings = [
-                self._encoders.submit(_encoded, waveform, name, mp3_bitrate_kbps, *file)
+                self._encoders.submit(_encoded, waveform, name, bitrates, *file)
                 for name, file in zip(formats, files, strict=True)
             ]
             wait(encodings)
@@ -135,9 +135,9 @@ class Outputs:
         return self.store.get(relative)
 
 
-def _encoded(waveform: Waveform, name: str, mp3_bitrate_kbps: int, file: BinaryIO, path: Path) -> Staged:
+def _encoded(waveform: Waveform, name: str, bitrates: Bitrates, file: BinaryIO, path: Path) -> Staged:
     from utils.audio.encode import write_audio
 
-    write_audio(waveform, file, name, mp3_bitrate_kbps)
+    write_audio(waveform, file, name, bitrates)
     file.flush()
     return Staged(file, path, facts_of(waveform, name), content_hash(path), None)

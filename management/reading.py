@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 PENDING_PREFIX = ".new-"  # a companion whose recordings are about to take their names
 LEAVING_PREFIX = ".old-"  # a companion whose recording is about to go
 REPORT_EVERY_S = 10.0
+WRITTEN_AT_ONCE = 200
 
 
 class Closed(Exception):
@@ -124,51 +125,61 @@ class Reading:
     ) -> None:
         known = self._shelf.versions(self.relative(folder))
         broken = {Path(path).name: version for path, (version, _) in self._shelf.broken(self.relative(folder)).items()}
+        changed = []
         for name, version in files.items():
             path = folder / name
             companion_version = companions.get(self._companions.path(path).name, "")
             if known.get(name) != (version, companion_version) and broken.get(name) != version:
-                self._refresh_file(path)
-                progress.count()
-        for name in [*known.keys(), *broken.keys()]:
-            if name not in files:
-                self._refresh_file(folder / name)
+                changed.append(path)
+        gone = [folder / name for name in [*known, *broken] if name not in files]
+        for start in range(0, len(changed), WRITTEN_AT_ONCE):
+            batch = changed[start : start + WRITTEN_AT_ONCE]
+            self._write([file for file in map(self._looked_at, batch) if file])
+            progress.count(len(batch))
+        for path in gone:
+            self._refresh_file(path)
 
     def _refresh_file(self, path: Path) -> None:
+        if file := self._looked_at(path):
+            self._write([file])
+
+    def _write(self, files: Sequence[StoredFile]) -> None:
+        """Note the files, but for those that somebody changed since they were looked at: he has noted them himself."""
+        with self._lock:
+            still = [file for file in files if self._versions(file.path) == (file.version, file.companion_version)]
+            for folder in {file.path.parent for file in still}:
+                self.note_folder(folder)
+            self._shelf.write(still)
+
+    def _looked_at(self, path: Path) -> StoredFile | None:
+        """The file, if the index is to know something new of it. That it is gone, or broken, is noted at once."""
         relative = self.relative(path)
         while True:
-            if self._is_closed.is_set():
-                raise Closed
+            self._check()
             version = ""
             try:
                 with self._lock:  # whoever is placing it has the lock until the index knows it
                     version = _version(path)
                     if not version or not self._is_its_own(path):
                         self._shelf.forget([relative])
-                        return
+                        return None
                     if self.known(path) is not None:
-                        return
+                        return None
                 relative_parts(relative)
-                file = self._read(path)
+                return self._read(path)
             except FileNotFoundError:
                 continue  # it went while it was read: the next look finds nothing
             except (SpeechError, OSError, ValueError, OverflowError) as error:  # of one file, which is none of the rest
                 reason = error.message if isinstance(error, SpeechError) else "it cannot be read"
                 logger.info("not listed library=%s path=%a reason=%s", self._companions.library, relative, error)
                 self._shelf.note_broken(relative, version, reason)
-                return
-            with self._lock:
-                if _version(path) == file.version:
-                    if self.known(path) is None:
-                        self.note_folder(path.parent)
-                        self._shelf.write([file])
-                    return
+                return None
 
     def _read(self, path: Path) -> StoredFile:
         """The file as it is on disk, listened to unless its companion or the index know it. Raises InvalidAudio."""
         from utils.audio.analysis import listen
 
-        versions = _version(path), _version(self._companions.path(path))
+        versions = self._versions(path)
         content = read_json(self._companions.path(path))
         known = self._shelf.get(self.relative(path))
         if known and known.version == versions[0]:
@@ -197,10 +208,11 @@ class Reading:
     def known(self, path: Path) -> StoredFile | None:
         """What the index says of the file, if that is still so."""
         known = self._shelf.get(self.relative(path))
-        if known and known.version == _version(path):
-            companion_version = _version(self._companions.path(path))
-            return known if known.companion_version == companion_version else None
-        return None
+        return known if known and (known.version, known.companion_version) == self._versions(path) else None
+
+    def _versions(self, path: Path) -> tuple[str, str]:
+        """Of a recording and its companion."""
+        return _version(path), _version(self._companions.path(path))
 
     def described(
         self,
@@ -212,7 +224,7 @@ class Reading:
         versions: tuple[str, str] | None = None,
     ) -> StoredFile:
         """What the index is to know. `versions` are those of recording and companion before they were read."""
-        version, companion_version = versions or (_version(path), _version(self._companions.path(path)))
+        version, companion_version = versions or self._versions(path)
         said = self._companions.read(content or {}, path)
         return StoredFile(
             relative=self.relative(path),
@@ -255,8 +267,8 @@ class _Progress:
         self._count = 0
         self._said_at = time.monotonic()
 
-    def count(self) -> None:
-        self._count += 1
+    def count(self, more: int) -> None:
+        self._count += more
         if time.monotonic() - self._said_at > REPORT_EVERY_S:
             self._said_at = time.monotonic()
             logger.info("reading library=%s files=%d", self._library, self._count)

@@ -61,8 +61,10 @@ class Watcher:
                     self._poll()
 
     def _watch(self) -> None:
+        """Returns when a library has become another folder, which nobody watches yet."""
         from watchfiles import watch
 
+        roots = self._roots()
         batches = watch(
             *(store.root for store in self._stores),
             watch_filter=lambda _, path: not Path(path).name.startswith("."),
@@ -82,6 +84,14 @@ class Watcher:
                 for store in self._stores:
                     if path != store.root and path.is_relative_to(store.root):
                         store.refresh(path)
+            if self._roots() != roots:
+                return
+
+    def _roots(self) -> list[tuple[int, int]]:
+        """Which folders the libraries are; one that was removed is made again."""
+        for store in self._stores:
+            store.root.mkdir(parents=True, exist_ok=True)
+        return [(status.st_dev, status.st_ino) for status in (store.root.stat() for store in self._stores)]
 
     def _poll(self) -> None:
         """Returns when it is time to try again whether the system reports changes."""

@@ -23,7 +23,7 @@ from management.backup import Mode, Restored, restore, stream_backup
 from management.libraries import Libraries
 from management.stored import StoredFile
 from management.voices import Voices
-from resilience.errors import FileTooLarge, InvalidPath, SpeechError, StorageFull
+from resilience.errors import FileTooLarge, InvalidPath, NameTaken, SpeechError, StorageFull
 
 MAX_BYTES = 100_000_000
 Names = dict[str, bytes]
@@ -492,7 +492,7 @@ def test_a_hostile_archive_is_refused_and_leaves_the_library_byte_for_byte_as_it
     add(voices, "good.wav", tone(440), description="mine")
     before, listed = on_disk(tmp_path / "data" / "voices"), told(voices)
 
-    with pytest.raises((InvalidArchive, InvalidPath), match=REASONS.get(kind, "")):
+    with pytest.raises((InvalidArchive, InvalidPath), match=REASONS.get(kind)):
         take(voices, HOSTILE[kind](), mode)
 
     assert on_disk(tmp_path / "data" / "voices") == before
@@ -584,9 +584,7 @@ def test_a_disk_that_fills_up_while_it_is_restored_leaves_the_library_as_it_was(
 
 def test_what_somebody_uploads_while_a_backup_is_restored_is_not_replaced(voices: Voices) -> None:
     archive = zipped({f"{number:02}.wav": tone(200 + number) for number in range(40)})
-    uploads = threading.Thread(
-        target=lambda: [add_if_free(voices, f"{number:02}.wav", tone(900)) for number in reversed(range(40))]
-    )
+    uploads = threading.Thread(target=upload_from_the_end, args=(voices, 40))
     uploads.start()
 
     done = take(voices, archive, "skip")
@@ -598,6 +596,7 @@ def test_what_somebody_uploads_while_a_backup_is_restored_is_not_replaced(voices
     assert len(done.restored) + len(done.skipped) == 40
 
 
-def add_if_free(voices: Voices, relative: str, content: bytes) -> None:
-    with suppress(SpeechError):
-        add(voices, relative, content)
+def upload_from_the_end(voices: Voices, count: int) -> None:
+    for number in reversed(range(count)):
+        with suppress(NameTaken):
+            add(voices, f"{number:02}.wav", tone(900))

@@ -20,6 +20,7 @@ from management.store import AudioStore, Limits
 from management.stored import Description, StoredFile
 from management.vc_inputs import VcInputCompanions
 from tests.management.sounds import MAX_BYTES, drop, found, listed, on_disk, opened, tone
+from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 from utils.files.atomic import TEMPORARY_PREFIX
 
@@ -188,7 +189,7 @@ def test_what_a_person_writes_beside_a_file_is_listed(libraries: Libraries, stor
 
     anna, ben = found(store, sort_by="filename").files
     assert anna.about["description"] == "new"
-    assert anna.about["tags"] == ["deep", "calm"]
+    assert anna.description.tags == ["deep", "calm"]
     assert anna.created.isoformat() == "2020-02-03T00:00:00+00:00"
     assert anna.facts == file.facts
     assert ben.description.name == "Benjamin"
@@ -492,7 +493,7 @@ def generation(libraries: Libraries) -> list[Path]:
         name_parameters=[],
         folder="a",
         formats=["wav", "mp3"],
-        mp3_bitrate_kbps=128,
+        bitrates=Bitrates(),
         companion={"type": "tts", "text": "hello"},
     )
     return [file.path for file in saved]
