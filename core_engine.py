@@ -30,9 +30,11 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
+from mastering import bitrates, master
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
+from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
 FINISHING_AT_ONCE = 2
@@ -50,11 +52,12 @@ class OutputsLibrary(Protocol):
         self,
         waveform: Waveform,
         *,
+        original: Waveform | None,
         generation_type: str,
         name_parameters: Sequence[str],
         folder: str | None,
         formats: Sequence[str],
-        mp3_bitrate_kbps: int,
+        bitrates: Bitrates,
         companion: Mapping[str, Any],
         check: Callable[[], None],
     ) -> Sequence[SavedFile]: ...
@@ -198,7 +201,7 @@ class CoreEngine:
                         yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
                 record = conversion_record(plan, self._conversion, live=live)
-                duration_s, files = await self._keep(record, plan.voice, lambda: join.joined, clock)
+                duration_s, files = await self._keep(record, plan.voice, lambda: join.joined, plan.warnings, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -293,7 +296,7 @@ class CoreEngine:
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
         record = speech_record(plan, self._speech, chunks, live=live)
-        duration_s, files = await self._keep(record, plan.voice, join, clock)
+        duration_s, files = await self._keep(record, plan.voice, join, plan.warnings, clock)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -307,30 +310,34 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, record: Record, voice: VoicePrompt, join: Callable[[], Waveform], clock: _Clock
+        self, record: Record, voice: VoicePrompt, join: Callable[[], Waveform], warnings: list[str], clock: _Clock
     ) -> tuple[float, Sequence[SavedFile]]:
-        """Join and save in one of the finishing threads; a request that is cancelled meanwhile leaves no files behind.
+        """Join, master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
-        The duration in seconds, and the files.
+        The duration in seconds, and the files. Adds to the warnings.
         """
         cancellation = Cancellation()
 
         def finish() -> tuple[float, Sequence[SavedFile]]:
             waveform = join()
             clock.lap("join_s")
+            done = master(waveform, record.options, cancellation.check)
+            clock.laps.update(done.laps)
+            warnings.extend(done.warnings)
             files = self._outputs.save(
-                waveform,
+                done.waveform,
+                original=done.original,
                 generation_type=record.generation_type,
                 name_parameters=record.name_parameters,
                 folder=record.folder,
-                formats=record.formats,
-                mp3_bitrate_kbps=self._speech.mp3_bitrate_kbps,
-                companion=record.companion(waveform, clock.laps),
+                formats=record.options.export_formats,
+                bitrates=bitrates(record.options),
+                companion=record.companion(done, clock.laps),
                 check=cancellation.check,
             )
             if voice.path:
                 self._use.record_use(voice.name)
-            return waveform.duration_s, files
+            return done.waveform.duration_s, files
 
         try:
             duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)

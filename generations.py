@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from config.settings import ConversionSettings, SpeechSettings
+from config.settings import ConversionSettings, SoundSettings, SpeechSettings
 from config.version import VERSION
 from conversion import ConversionPlan
 from engines.base import ChunkOutcome, EngineInfo, ModelInfo, VoicePrompt
+from mastering import Mastered
 from planning import SpeechPlan
 from utils.audio.formats import AudioFormat
 from utils.audio.waveform import Waveform
@@ -95,18 +96,19 @@ class Record:
     generation_type: str
     name_parameters: Sequence[str]
     folder: str | None
-    formats: Sequence[str]
+    options: SoundSettings
     about: Mapping[str, Any]
 
-    def companion(self, waveform: Waveform, timings: Mapping[str, float]) -> dict[str, Any]:
+    def companion(self, done: Mastered, timings: Mapping[str, float]) -> dict[str, Any]:
         """All that is needed to know how the audio came about, and to make it again."""
         return {
             "type": self.generation_type,
             "created_date": datetime.now(UTC).isoformat(),
             **self.about,
-            "duration_s": waveform.duration_s,
-            "sample_rate": waveform.sample_rate,
+            "duration_s": done.waveform.duration_s,
+            "sample_rate": done.waveform.sample_rate,
             "channels": 1,
+            "processing": done.applied,
             "timings": {name: round(seconds, 6) for name, seconds in timings.items()},
             "versions": {"server": VERSION, "python": platform.python_version()},
         }
@@ -119,6 +121,7 @@ def speech_record(plan: SpeechPlan, shipped: SpeechSettings, chunks: Sequence[Sp
         parameters.append(f"seed{plan.request.seed}")
     if plan.options.exaggeration != shipped.exaggeration:
         parameters.append(f"exag{number(plan.options.exaggeration)}")
+    parameters += _of_the_sound(plan.options)
     about = {
         **_maker(plan.engine, plan.model, plan.voice, plan.seed),
         "request": {
@@ -138,7 +141,7 @@ def speech_record(plan: SpeechPlan, shipped: SpeechSettings, chunks: Sequence[Sp
         ],
         "warnings": plan.warnings,
     }
-    return Record("tts", parameters, plan.request.folder, plan.options.export_formats, about)
+    return Record("tts", parameters, plan.request.folder, plan.options, about)
 
 
 def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live: bool) -> Record:
@@ -149,6 +152,7 @@ def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live
         parameters.append(f"chunk{number(options.chunk_sec)}")
     if options.overlap_sec != shipped.overlap_sec:
         parameters.append(f"overlap{number(options.overlap_sec)}")
+    parameters += _of_the_sound(options)
     parameters.append(f"voice{word(PurePosixPath(plan.voice.name).stem)}")
     about = {
         **_maker(plan.engine, plan.model, plan.voice, plan.seed),
@@ -164,7 +168,13 @@ def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live
         "source_files": [plan.source],
         "warnings": plan.warnings,
     }
-    return Record("vc", parameters, plan.request.folder, options.export_formats, about)
+    return Record("vc", parameters, plan.request.folder, options, about)
+
+
+def _of_the_sound(options: SoundSettings) -> list[str]:
+    """The words of a file name that tell what was done to the sound."""
+    speed = [f"speed{number(options.speed_factor)}"] if options.speed_factor != 1 else []
+    return speed + ([f"trim{options.trim_threshold_ms}"] if options.trim else [])
 
 
 def spoken_chunks(plan: SpeechPlan, spoken: Sequence[tuple[float, ChunkOutcome]]) -> list[SpokenChunk]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from config.settings import AudioFormatName, Section, SpeechSettings
+from api_models.fields import refuse_two_folders
+from config.settings import AudioFormatName, LoudnessMethod, Section, SpeechSettings, SpeedLibrary
 from planning import MAX_SEED
 
 
-def _lower(value: Any) -> Any:
+def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-FormatName = Annotated[AudioFormatName, BeforeValidator(_lower)]
-ResponseMode = Annotated[Literal["stream", "file", "download", "url", "json", "live"], BeforeValidator(_lower)]
+FormatName = Annotated[AudioFormatName, BeforeValidator(lower)]
+ResponseMode = Annotated[Literal["stream", "file", "download", "url", "json", "live"], BeforeValidator(lower)]
 
 
 def option(name: str, section: type[Section] = SpeechSettings) -> Any:
@@ -31,30 +32,8 @@ def option(name: str, section: type[Section] = SpeechSettings) -> Any:
     return field
 
 
-# Options of the contract that this version does not carry out yet, with the value that means "off" and is taken.
-LATER: dict[str, Any] = {
-    "use_auto_editor": False,
-    "keep_original_wav_ae": False,
-    "ae_threshold": 0.06,
-    "ae_margin": 0.2,
-    "normalize_audio": False,
-    "normalize_method": "ebu",
-    "normalize_level": -24,
-    "normalize_tp": -2,
-    "normalize_lra": 7,
-    "speed_factor": 1.0,
-    "speed_factor_library": "auto",
-    "trim": False,
-    "trim_threshold_ms": 200,
-}
-
-
 # Fields that name a recording, which will take a web address one day.
 BY_ADDRESS = ("reference_audio_filename", "input_audio_source", "target_voice_source")
-
-
-def later(name: str) -> Any:
-    return Field(default=None, description=f"not available in this version: null or {json.dumps(LATER[name])} only")
 
 
 MODEL = Field(
@@ -90,14 +69,6 @@ class RequestBody(BaseModel):
             raise PydanticCustomError("too_many_fields", "the body has {count} fields", {"count": len(body)})
         return body
 
-    @field_validator(*LATER, check_fields=False)
-    @classmethod
-    def _refuse_what_is_to_come(cls, value: Any, info: ValidationInfo) -> Any:
-        name = str(info.field_name)
-        if value is not None and value != LATER[name]:
-            raise PydanticCustomError("not_available_yet", "{name} is not available in this version", {"name": name})
-        return value
-
     @field_validator(*BY_ADDRESS, check_fields=False)
     @classmethod
     def _refuse_addresses(cls, value: str | None) -> str | None:
@@ -109,9 +80,7 @@ class RequestBody(BaseModel):
 
     @model_validator(mode="after")
     def _one_folder(self) -> Self:
-        project, folder = getattr(self, "project", None), getattr(self, "folder", None)
-        if project is not None and folder is not None and project != folder:
-            raise PydanticCustomError("folder_conflict", "project and folder are the same option; they differ here", {})
+        refuse_two_folders(self)
         return self
 
     def options_of(self, section: type[Section]) -> dict[str, Any]:
@@ -121,3 +90,23 @@ class RequestBody(BaseModel):
         if "export_formats" in options:
             options["export_formats"] = tuple(dict.fromkeys(options["export_formats"]))
         return options
+
+
+class SoundBody(RequestBody):
+    """What is done to the sound that is made, and the files that are made of it."""
+
+    disable_watermark: bool | None = option("disable_watermark")
+    use_auto_editor: bool | None = option("use_auto_editor")
+    keep_original_wav_ae: bool | None = option("keep_original_wav_ae")
+    ae_threshold: float | None = option("ae_threshold")
+    ae_margin: float | None = option("ae_margin")
+    speed_factor: float | None = option("speed_factor")
+    speed_factor_library: SpeedLibrary | None = option("speed_factor_library")
+    trim: bool | None = option("trim")
+    trim_threshold_ms: int | None = option("trim_threshold_ms")
+    normalize_audio: bool | None = option("normalize_audio")
+    normalize_method: LoudnessMethod | None = option("normalize_method")
+    normalize_level: float | None = option("normalize_level")
+    normalize_tp: float | None = option("normalize_tp")
+    normalize_lra: float | None = option("normalize_lra")
+    export_formats: list[FormatName] | None = option("export_formats")

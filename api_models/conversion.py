@@ -11,9 +11,8 @@ from api_models.bodies import (
     PROJECT,
     SEED,
     FormatName,
-    RequestBody,
     ResponseMode,
-    later,
+    SoundBody,
     option,
 )
 from api_models.generations import GenerationReply, generation_fields
@@ -22,7 +21,7 @@ from conversion import ConversionRequest
 from generations import ConversionResult
 
 
-class ConversionBody(RequestBody):
+class ConversionBody(SoundBody):
     """A recording to say again, and in whose voice."""
 
     model_config = ConfigDict(
@@ -59,13 +58,8 @@ class ConversionBody(RequestBody):
     seed: int | None = SEED
     project: str | None = PROJECT
     folder: str | None = FOLDER
-    export_formats: list[FormatName] | None = option("export_formats", ConversionSettings)
-    disable_watermark: bool | None = option("disable_watermark", ConversionSettings)
     response_mode: ResponseMode | None = AS_QUERY
     return_format: FormatName | None = AS_QUERY
-
-    speed_factor: float | None = later("speed_factor")
-    speed_factor_library: str | None = later("speed_factor_library")
 
     def to_request(self) -> ConversionRequest:
         return ConversionRequest(

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, Field
 
+from api_models.bodies import lower
 from api_models.fields import Transcript
-from api_models.libraries import Deletion, FileListing, GenerationType, PageReply, Upload, lower
+from api_models.libraries import Deletion, FileListing, GenerationType, PageReply, Upload
 from api_models.replies import SuccessReply
 
 FileSort = Annotated[Literal["created_date", "filename", "duration", "size"], BeforeValidator(lower)]

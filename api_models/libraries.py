@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from api_models.bodies import lower
 from api_models.fields import (
     FolderName,
     From,
@@ -22,10 +23,6 @@ from utils.text.fold import fold
 
 FARTHEST_PAGE = 10**9  # beyond any library, and short of what a database can count
 SEARCH_LENGTH = 200
-
-
-def lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
 
 
 SortOrder = Annotated[Literal["asc", "desc"], BeforeValidator(lower)]

@@ -11,9 +11,8 @@ from api_models.bodies import (
     PROJECT,
     SEED,
     FormatName,
-    RequestBody,
     ResponseMode,
-    later,
+    SoundBody,
     option,
 )
 from api_models.generations import GenerationReply, generation_fields
@@ -22,7 +21,7 @@ from generations import SpeechResult
 from planning import SpeechRequest
 
 
-class SpeechOptions(RequestBody):
+class SpeechOptions(SoundBody):
     """How a text is said. A voice may bring its own, under the same names: its `default_parameters`."""
 
     exaggeration: float | None = option("exaggeration")
@@ -51,22 +50,6 @@ class SpeechOptions(RequestBody):
         description="words to leave out, or `a=>b` to say b for a; one a line or comma-separated",
         examples=["um, SQL=>sequel"],
     )
-    export_formats: list[FormatName] | None = option("export_formats")
-    disable_watermark: bool | None = option("disable_watermark")
-
-    use_auto_editor: bool | None = later("use_auto_editor")
-    keep_original_wav_ae: bool | None = later("keep_original_wav_ae")
-    ae_threshold: float | None = later("ae_threshold")
-    ae_margin: float | None = later("ae_margin")
-    normalize_audio: bool | None = later("normalize_audio")
-    normalize_method: str | None = later("normalize_method")
-    normalize_level: float | None = later("normalize_level")
-    normalize_tp: float | None = later("normalize_tp")
-    normalize_lra: float | None = later("normalize_lra")
-    speed_factor: float | None = later("speed_factor")
-    speed_factor_library: str | None = later("speed_factor_library")
-    trim: bool | None = later("trim")
-    trim_threshold_ms: int | None = later("trim_threshold_ms")
 
 
 class SpeechBody(SpeechOptions):

@@ -10,6 +10,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from api_models.bodies import lower
 from api_models.fields import (
     FOLDER_NAMES,
     Aliases,
@@ -23,7 +24,7 @@ from api_models.fields import (
     chosen_folder,
     refuse_two_folders,
 )
-from api_models.libraries import Deletion, Listing, PageReply, SortOrder, Upload, lower
+from api_models.libraries import Deletion, Listing, PageReply, SortOrder, Upload
 from api_models.replies import SuccessReply
 from api_models.speech import SpeechOptions
 

@@ -32,6 +32,7 @@ import psutil
 from tests.serving import PROJECT, free_port, serving
 from utils.audio.analysis import facts_of
 from utils.audio.encode import write_audio
+from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
 RESULTS = Path(__file__).parent / "results"
@@ -116,7 +117,7 @@ def sound(duration_s: float) -> dict[str, tuple[bytes, dict[str, Any]]]:
     made = {}
     for name in FORMATS:
         file = io.BytesIO()
-        write_audio(waveform, file, name, 128)
+        write_audio(waveform, file, name, Bitrates())
         made[name] = (file.getvalue(), asdict(facts_of(waveform, name)))
     return made
 

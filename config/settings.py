@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-AudioFormatName = Literal["wav", "mp3", "flac"]
+AudioFormatName = Literal["wav", "mp3", "flac", "opus", "aac", "pcm"]
+SpeedLibrary = Literal["auto", "audiostretchy", "librosa", "torchaudio"]
+LoudnessMethod = Literal["ebu", "peak"]
 WhisperName = Literal["tiny", "base", "small", "medium", "large"]
 
 
@@ -106,7 +108,7 @@ class FetchSettings(Section):
     enabled: bool = Field(True, description="false = no request may name a recording by its web address")
     allowed_hosts: tuple[AllowedHost, ...] = Field(
         (),
-        description="hosts to ask: `a.org`, `*.a.org`, `a.org:8080`, `a.org:*`; empty = any public one on ports 80, 443",
+        description="hosts to ask: `a.org`, `*.a.org`, `a.org:8080`, `a.org:*`; empty = any public one, ports 80, 443",
     )
     allow_private: bool = Field(
         False, description="true = hosts of this machine and its network too; for tests and closed networks"
@@ -224,7 +226,40 @@ class ValidationSettings(Section):
     threads: int = Field(0, ge=0, le=256, description="processor threads of Whisper; 0 = its own choice")
 
 
-class SpeechSettings(Section):
+class SoundSettings(Section):
+    """What is done to the sound of all that is made, and the files that are made of it."""
+
+    disable_watermark: bool = Field(True, description="false = watermark, by the models that have one")
+    use_auto_editor: bool = Field(False, description="shorten the silences inside")
+    keep_original_wav_ae: bool = Field(False, description="keep what it was before its silences were shortened, too")
+    ae_threshold: float = Field(0.06, ge=0, le=1, description="what is quieter, as a share of the peak, is silence")
+    ae_margin: float = Field(0.2, ge=0, le=1, description="seconds that are kept of a silence on both sides of speech")
+    speed_factor: float = Field(1.0, ge=0.5, le=2, description="2 = twice as fast; the pitch is kept")
+    speed_factor_library: SpeedLibrary = Field(
+        "auto", description="what changes the speed; auto = the first that is there; one that is not: the next"
+    )
+    trim: bool = Field(False, description="cut silence at both ends; 50 ms are kept")
+    trim_threshold_ms: int = Field(200, ge=50, le=1000, description="least milliseconds of silence that are cut")
+    normalize_audio: bool = Field(False, description="bring it to `normalize_level`")
+    normalize_method: LoudnessMethod = Field(
+        "ebu", description="ebu = loudness by BS.1770-4 under a true-peak limiter; peak = the largest sample"
+    )
+    normalize_level: float = Field(-24.0, ge=-70, le=0, description="LUFS; dBFS with the method peak")
+    normalize_tp: float = Field(-2.0, ge=-9, le=0, description="highest true peak in dBTP; with the method ebu")
+    normalize_lra: float = Field(
+        7.0, ge=1, le=50, description="greatest loudness range in LU; it is narrowed only where it is wider"
+    )
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+        ("wav", "mp3"), description="files made of it; the first is the one streamed"
+    )
+    mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
+    opus_bitrate_kbps: int = Field(64, ge=12, le=256, description="kilobits per second of opus files, about")
+    aac_bitrate_kbps: int = Field(96, ge=32, le=192, description="kilobits per second of aac files, about")
+
+    _each_once = field_validator("export_formats")(each_once)
+
+
+class SpeechSettings(SoundSettings):
     """What a speech request means where it says nothing."""
 
     default_voice: str | None = Field(
@@ -255,23 +290,16 @@ class SpeechSettings(Section):
     normalize_spacing: bool = Field(True, description="runs of blanks become one space, blank lines stay paragraphs")
     fix_dot_letters: bool = Field(True, description="J.R.R. becomes J R R")
     remove_reference_numbers: bool = Field(True, description="citation marks such as [12] are not read aloud")
-    disable_watermark: bool = Field(True, description="false = watermark, by the engines that have one")
-    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
-        ("wav", "mp3"), description="files made of each generation; the first is the one streamed"
-    )
     chunk_characters: int = Field(300, ge=40, le=2000, description="longest chunk given to the engine, in characters")
     clause_pause_ms: int = Field(60, ge=0, le=5000, description="least pause inside a sentence too long for one chunk")
     sentence_pause_ms: int = Field(280, ge=0, le=5000, description="least pause between sentences")
     paragraph_pause_ms: int = Field(650, ge=0, le=10_000, description="least pause between paragraphs")
-    mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
-
-    _each_once = field_validator("export_formats")(each_once)
 
 
 MOST_OVERLAP = 0.9  # of a window: what overlaps is converted as often as there are windows over it
 
 
-class ConversionSettings(Section):
+class ConversionSettings(SoundSettings):
     """What a request for voice conversion means where it says nothing."""
 
     chunk_sec: float = Field(60.0, ge=1, le=300, description="seconds of the recording that are converted at once")
@@ -281,12 +309,6 @@ class ConversionSettings(Section):
         le=5,
         description="seconds that neighbouring windows share and cross-fade over; at most 0.9 `chunk_sec`",
     )
-    disable_watermark: bool = Field(True, description="false = watermark, by the models that have one")
-    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
-        ("wav", "mp3"), description="files made of each conversion; the first is the one streamed"
-    )
-
-    _each_once = field_validator("export_formats")(each_once)
 
     @model_validator(mode="after")
     def _windows_go_on(self) -> ConversionSettings:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from management.companions import COMPANION_LIMIT, texts
 from management.stored import is_audio
-from resilience.errors import FileTooLarge, InvalidAudio
+from resilience.errors import FileTooLarge, InvalidArchive
 from utils.files.paths import relative_parts
 
 MAX_ENTRIES = 20_000
@@ -50,12 +50,6 @@ LISTS = {"tags": 200, "aliases": 1000}  # key → longest text in it
 MOST_LISTED = 1000
 OBJECTS = ("default_parameters", "quality")
 MEASURED_ANEW = "audio"
-
-
-class InvalidArchive(InvalidAudio):
-    """No archive, a damaged one, or one that holds what no backup of voices would."""
-
-    code = "INVALID_ARCHIVE"
 
 
 @dataclass(slots=True)

@@ -14,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
-from management.archive import Archive, InvalidArchive, Member, restorable
+from management.archive import Archive, Member, restorable
 from management.companions import as_json
 from management.store import AudioStore, Staged
 from management.stored import Selection, StoredFile
 from management.voices import Voices
-from resilience.errors import FileMissing, InvalidAudio, InvalidPath, NameTaken, UnsupportedAudio
+from resilience.errors import FileMissing, InvalidArchive, InvalidAudio, InvalidPath, NameTaken, UnsupportedAudio
 from utils.files.atomic import sync_folder, temporary_name
 from utils.files.paths import inside, relative_parts
 from utils.text.fold import fold

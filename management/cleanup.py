@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 YOUNG_S = 60.0
 LISTED = 1000  # removals that a report names
 RETRY_AFTER_S = 10
+ASKED_EVERY_S = 0.5
 MEGABYTE = 1_000_000
 
 Reason = Literal["empty", "not decodable", "temporary", "companion of nothing", "over the limit"]
@@ -35,6 +36,8 @@ Trigger = Literal["start", "schedule", "request"]
 class HasStores(Protocol):
     @property
     def stores(self) -> Iterable[AudioStore]: ...
+    @property
+    def is_read(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Cleanup:
 
     async def _keep_clean(self) -> None:
         if self.settings.at_start:
+            while not self._libraries.is_read:  # noqa: ASYNC110 - a thread knows; before it does, nothing is broken
+                await asyncio.sleep(ASKED_EVERY_S)
             await self._run_alone("start")
         while self.settings.interval_h:
             pause = timedelta(hours=self.settings.interval_h)
@@ -165,7 +170,7 @@ class Cleanup:
     def _rubbish(self, store: AudioStore, *, at_start: bool) -> Iterator[Removal]:
         for path in strays(store.root):
             yield from self._old_enough(store, path, "temporary")
-        if at_start:
+        if at_start and store.library == "outputs":  # where no companion holds what a person wrote
             for path in _lonely_companions(store):
                 yield from self._old_enough(store, path, "companion of nothing")
         if self.settings.broken_files:

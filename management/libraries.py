@@ -39,6 +39,11 @@ class Libraries:
             store.recover()
         self._watcher.start()
 
+    @property
+    def is_read(self) -> bool:
+        """True once everything on the disk has been looked at since the start."""
+        return self._watcher.has_looked
+
     def close(self) -> None:
         self._watcher.stop()
         self.outputs.close()

@@ -22,6 +22,7 @@ from utils.files.naming import GenerationNames
 
 LIBRARY = "outputs"
 TYPES = ("tts", "vc", "concat")
+ORIGINAL = "_original"  # ends the name of what a generation was before its silences were shortened
 BYTES_PER_SAMPLE = 4  # of the largest format, for the space to reserve
 
 
@@ -50,7 +51,7 @@ class GenerationCompanions(Companions):
     library = LIBRARY
 
     def path(self, audio: Path) -> Path:
-        return audio.with_suffix(".json")
+        return audio.with_name(f"{audio.stem.removesuffix(ORIGINAL)}.json")
 
     def describes(self, companion: str) -> str | None:
         return companion.removesuffix(".json")
@@ -90,6 +91,7 @@ class Outputs:
         self,
         waveform: Waveform,
         *,
+        original: Waveform | None = None,
         generation_type: str,
         name_parameters: Sequence[str],
         folder: str | None,
@@ -100,34 +102,38 @@ class Outputs:
     ) -> list[OutputFile]:
         """Write one rendering in every format with its companion; all of them or none.
 
-        `check` is called between the steps, and may raise to leave the work with nothing written.
-        Raises InvalidPath for a folder that leaves the library, StorageFull when there is no room.
+        `original` is what it was made of, kept as WAV beside it if there is one. `check` is called between the steps,
+        and may raise to leave the work with nothing written. Raises InvalidPath for a folder that leaves the library,
+        StorageFull when there is no room.
         """
-        self.check_room(len(waveform.samples) * BYTES_PER_SAMPLE * len(formats))
+        stem = self._names.stem(generation_type, name_parameters)
+        renderings = [(f"{stem}.{name}", name, waveform) for name in formats]
+        if original:
+            renderings.append((f"{stem}{ORIGINAL}.wav", "wav", original))
+        self.check_room(sum(len(sound.samples) * BYTES_PER_SAMPLE for _, _, sound in renderings))
         check()
         target = self.folder(folder)
         target.mkdir(parents=True, exist_ok=True)
-        prefix = target.relative_to(self.store.root).as_posix()
-        stem = self._names.stem(generation_type, name_parameters)
-        names = [f"{stem}.{name}" for name in formats]
+        prefix = f"{target.relative_to(self.store.root).as_posix()}/".removeprefix("./")
         with ExitStack() as unfinished:
-            files = [unfinished.enter_context(temporary(target)) for _ in formats]
-            encodings = [
-                self._encoders.submit(_encoded, waveform, name, bitrates, *file)
-                for name, file in zip(formats, files, strict=True)
-            ]
-            wait(encodings)
-            staged = [encoding.result() for encoding in encodings]
-            listed = [{"filename": name, **one.record()} for name, one in zip(names, staged, strict=True)]
+            encodings = {
+                name: self._encoders.submit(
+                    _encoded, sound, format_name, bitrates, *unfinished.enter_context(temporary(target))
+                )
+                for name, format_name, sound in renderings
+            }
+            wait(encodings.values())
+            staged = {name: encoding.result() for name, encoding in encodings.items()}
+            listed = [{"filename": name, **one.record()} for name, one in staged.items()]
             placed = self.store.place(
-                {name if prefix == "." else f"{prefix}/{name}": one for name, one in zip(names, staged, strict=True)},
+                {prefix + name: one for name, one in staged.items()},
                 {**companion, "files": listed},
                 overwrite=False,
                 check=check,
             )
         return [
-            OutputFile(FORMATS[name], file.path, file.relative, file.size_bytes)
-            for name, file in zip(formats, placed, strict=True)
+            OutputFile(FORMATS[format_name], file.path, file.relative, file.size_bytes)
+            for (_, format_name, _), file in zip(renderings, placed, strict=True)
         ]
 
     def find(self, relative: str) -> StoredFile:

@@ -159,7 +159,8 @@ class Voices:
         """Take a recording in, with what is said of it. Raises what `AudioStore.put` raises."""
 
         def check() -> None:
-            self._refuse_aliases_of_others(details.get("aliases") or (), besides=None)
+            replaced = f"{folder}/{filename}" if folder else filename
+            self._refuse_aliases_of_others(details.get("aliases") or (), besides=replaced)
 
         def content(staged: Staged) -> dict[str, Any]:
             said = {key: details[key] for key in DETAILS if details.get(key)}
@@ -184,7 +185,7 @@ class Voices:
         file = self.get(name)
 
         def changed(content: dict[str, Any]) -> dict[str, Any]:
-            self._refuse_aliases_of_others(changes.get("aliases") or (), besides=file)
+            self._refuse_aliases_of_others(changes.get("aliases") or (), besides=file.relative)
             said = {key: changes.get(key, content.get(key)) for key in DETAILS}
             kept = {key: value for key, value in content.items() if key not in DETAILS}
             return {key: value for key, value in said.items() if value} | kept
@@ -224,10 +225,10 @@ class Voices:
         content = {**companion, "audio": staged.record(), "quality": staged.quality}
         return self.store.place({relative: staged}, content, overwrite=overwrite)[0]
 
-    def _refuse_aliases_of_others(self, aliases: Sequence[str], besides: StoredFile | None) -> None:
+    def _refuse_aliases_of_others(self, aliases: Sequence[str], besides: str) -> None:
         """Ask with the store locked: two may want the same alias at once."""
         for alias in aliases:
-            if meant := self._meant(alias) - {besides.relative if besides else ""}:
+            if meant := self._meant(alias) - {besides}:
                 voice = min(meant)
                 raise NameTaken(f"{alias} already means {voice}", detail={"alias": alias, "voice": voice})
 

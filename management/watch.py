@@ -34,6 +34,7 @@ class Watcher:
         self._stores = stores
         self._rescan_s = rescan_s
         self._stopped = threading.Event()
+        self.has_looked = False  # at everything, once
         self._thread = threading.Thread(target=self._run, name="library-watch", daemon=True)
 
     def start(self) -> None:
@@ -103,5 +104,5 @@ class Watcher:
 
     def _look_at_everything(self) -> None:
         for store in self._stores:
-            if not self._stopped.is_set():
-                store.rescan()
+            store.rescan()
+        self.has_looked = True

@@ -49,6 +49,12 @@ class InvalidAudio(SpeechError):
     code = "INVALID_AUDIO"
 
 
+class InvalidArchive(SpeechError):
+    """A backup that is damaged, or that nobody should unpack."""
+
+    code = "INVALID_ARCHIVE"
+
+
 class UnsupportedFormat(SpeechError):
     """A media type that this server does not take."""
 
@@ -67,7 +73,7 @@ class AmbiguousVoice(InvalidRequest):
     """A short name that several voices answer to; `candidates` are their paths."""
 
     def __init__(self, message: str, *, field: str, candidates: list[str]) -> None:
-        super().__init__(message, field=field, kind="ambiguous")
+        super().__init__(message, field=field, where="path" if field == "path" else "body", kind="ambiguous")
         self.detail[0]["candidates"] = candidates
 
 

@@ -15,7 +15,6 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response, StreamingResponse
 
 from api_models.housekeeping import BackupQuery, RestoreQuery, RestoreReply
-from management.archive import InvalidArchive
 from management.backup import restore, stream_backup
 from management.store import AudioStore
 from resilience import errors
@@ -72,7 +71,7 @@ async def back_up(request: Request, asked: Annotated[BackupQuery, Query()], voic
     responses=documented(
         errors.InvalidRequest,
         errors.InvalidPath,
-        InvalidArchive,
+        errors.InvalidArchive,
         errors.FileTooLarge,
         errors.UnsupportedFormat,
         errors.StorageFull,

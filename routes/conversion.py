@@ -7,9 +7,10 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from api_models.conversion import ConversionBody, ConversionReply
+from mastering import bitrates
 from resilience import errors
 from routes.delivery import FormatQuery, ModeQuery, delivery
-from routes.deps import CoreDep, SettingsDep, json_only, unless_client_leaves
+from routes.deps import CoreDep, json_only, unless_client_leaves
 from routes.errors import documented
 from routes.live import live_audio
 from routes.responses import GENERATION_FAILURES, audio_answers, generated_file
@@ -28,7 +29,6 @@ async def convert_voice(
     request: Request,
     body: ConversionBody,
     core: CoreDep,
-    settings: SettingsDep,
     response_mode: ModeQuery = None,
     return_format: FormatQuery = None,
 ) -> Response:
@@ -38,14 +38,13 @@ async def convert_voice(
     stops the work.
     """
     conversion = body.to_request()
+    options = core.conversion_options(conversion)
     wanted = delivery(
-        query=(response_mode, return_format),
-        body=(body.response_mode, body.return_format),
-        made=core.conversion_options(conversion).export_formats,
+        query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
     )
     if wanted.mode == "live":
         stream = core.stream_conversion(conversion)
-        return await live_audio(request, stream, wanted.format, settings.speech.mp3_bitrate_kbps)
+        return await live_audio(request, stream, wanted.format, bitrates(options))
     result = await unless_client_leaves(request, core.convert(conversion))
     if wanted.mode == "json":
         reply = ConversionReply.of(result)

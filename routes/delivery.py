@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Query
 
 from api_models.bodies import FormatName, ResponseMode
+from config.settings import SoundSettings
+from mastering import switched_on
 from resilience.errors import InvalidRequest
 from utils.audio.live_encode import LIVE_FORMATS
 
@@ -43,9 +44,10 @@ def delivery(
     *,
     query: tuple[ResponseMode | None, FormatName | None],
     body: tuple[ResponseMode | None, FormatName | None],
-    made: Sequence[FormatName],
+    options: SoundSettings,
 ) -> Delivery:
-    """Mode and format in force, for a request that makes these formats. Raises InvalidRequest naming the field."""
+    """Mode and format in force for a request of these options. Raises InvalidRequest naming the field."""
+    made = options.export_formats
     mode = MODES[query[0] or body[0] or "stream"]
     chosen = query[1] or body[1]
     where = "query" if query[1] else "body"
@@ -57,6 +59,12 @@ def delivery(
         )
     if mode != "live":
         return Delivery(mode, chosen or made[0])
+    for switch in switched_on(options):
+        raise InvalidRequest(
+            f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
+            field=switch,
+            kind="not_available_yet",
+        )
     for name in [chosen] if chosen else made:
         if name in LIVE_FORMATS:
             return Delivery(mode, name)

@@ -25,6 +25,7 @@ STATUS: dict[type[SpeechError], int] = {
     errors.InvalidRequest: 422,
     errors.InvalidPath: 400,
     errors.InvalidAudio: 400,
+    errors.InvalidArchive: 400,
     errors.UnsupportedFormat: 415,
     errors.UnsupportedAudio: 400,
     errors.ConfirmationRequired: 400,

@@ -17,7 +17,7 @@ from resilience.errors import SpeechError
 from routes.deps import unless_client_leaves
 from routes.errors import cut_short
 from routes.responses import warning_header
-from utils.audio.formats import FORMATS
+from utils.audio.formats import FORMATS, Bitrates
 from utils.audio.live_encode import LiveEncoder, live_encoder
 
 STALLED_AFTER_S = 60.0  # a client that takes nothing for so long holds a place in line for nothing
@@ -31,7 +31,7 @@ async def live_audio(
     request: Request,
     stream: AsyncGenerator[LivePiece | Made],
     format_name: str,
-    mp3_bitrate_kbps: int,
+    bitrates: Bitrates,
     *,
     tells_seed: bool = False,
 ) -> Response:
@@ -41,7 +41,7 @@ async def live_audio(
     """
     first = await unless_client_leaves(request, _next(stream))
     assert isinstance(first, LivePiece)
-    encoder = live_encoder(format_name, first.waveform.sample_rate, mp3_bitrate_kbps)
+    encoder = live_encoder(format_name, first.waveform.sample_rate, bitrates)
     response = LiveAudio(first, stream, encoder, FORMATS[format_name].media_type)
     response.headers.update({"X-Engine": first.engine, **warning_header(first.warnings)})
     if tells_seed:

@@ -122,19 +122,19 @@ class OpenedFile(FileResponse):
         super().__init__(
             path, media_type=media_type, filename=path.name, headers=headers, stat_result=os.fstat(file.fileno())
         )
-        self._file = file
+        self.file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await asyncio.to_thread(self._file.close)
+                await asyncio.to_thread(self.file.close)
 
     @asynccontextmanager
     async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
         """What the framework reads from, in place of the path that it would open."""
-        yield anyio.wrap_file(self._file)
+        yield anyio.wrap_file(self.file)
 
 
 def _is_satisfiable(header: str, size: int) -> bool:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from api_models.speech import SpeechBody, SpeechReply
+from mastering import bitrates
 from resilience import errors
 from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, json_only, unless_client_leaves
@@ -41,13 +42,11 @@ async def create_speech(
     speech = body.to_request()
     options = await asyncio.to_thread(core.options, speech)
     wanted = delivery(
-        query=(response_mode, return_format),
-        body=(body.response_mode, body.return_format),
-        made=options.export_formats,
+        query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
     )
     if wanted.mode == "live":
         stream = core.stream_speech(speech)
-        return await live_audio(request, stream, wanted.format, options.mp3_bitrate_kbps, tells_seed=True)
+        return await live_audio(request, stream, wanted.format, bitrates(options), tells_seed=True)
     result = await unless_client_leaves(request, core.speak(speech))
     if wanted.mode == "json":
         reply = SpeechReply.of(result)

@@ -12,6 +12,8 @@ import httpx
 from tests.recordings import vowels_wav
 from tests.serving import Server
 
+QUALITY = {"rating", "duration", "clipping", "snr_db", "silence_share", "loudness_lufs", "bandwidth_hz", "advice"}
+
 
 @cache
 def recording(fundamental_hz: float = 200) -> bytes:
@@ -84,3 +86,9 @@ def code(reply: httpx.Response) -> tuple[int, str]:
     body = reply.json()
     assert body["success"] is False
     return reply.status_code, body["error_code"]
+
+
+def faults(reply: httpx.Response) -> list[list[str | int]]:
+    """Where a request is at fault."""
+    assert code(reply) == (422, "VALIDATION_ERROR")
+    return [fault["loc"] for fault in reply.json()["detail"]]

@@ -18,12 +18,11 @@ import pytest
 import soundfile
 
 from config.settings import StorageSettings
-from management.archive import InvalidArchive
 from management.backup import Mode, Restored, restore, stream_backup
 from management.libraries import Libraries
 from management.stored import StoredFile
 from management.voices import Voices
-from resilience.errors import FileTooLarge, InvalidPath, NameTaken, SpeechError, StorageFull
+from resilience.errors import FileTooLarge, InvalidArchive, InvalidPath, NameTaken, SpeechError, StorageFull
 
 MAX_BYTES = 100_000_000
 Names = dict[str, bytes]

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 import soundfile
 
@@ -182,22 +181,6 @@ def test_a_deletion_does_not_disturb_a_download(client: httpx.Client, server: Se
     assert not (server.data_dir / "outputs" / word / "large.wav").exists()
     assert received == large
     assert client.get(f"/outputs/{word}/large.wav").status_code == 404
-
-
-def test_a_client_that_leaves_leaves_no_file_open(
-    client: httpx.Client, server: Server, word: str, large: bytes
-) -> None:
-    OUTPUTS.put(client, server, f"{word}/large.wav", large)
-    url = f"/outputs/{word}/large.wav"
-    etag = client.head(url).headers["etag"]
-
-    with server.client() as leaving, leaving.stream("GET", url, headers={"X-Request-ID": f"leaving-{word}"}):
-        pass
-    server.wait_for_log(f"leaving-{word}")
-    assert client.get(url, headers={"If-None-Match": etag}).status_code == 304
-    assert client.get(url, headers={"Range": "bytes=999999999-"}).status_code == 416
-
-    assert not [file for file in psutil.Process(server.process.pid).open_files() if word in file.path]
 
 
 def test_a_part_is_sent_only_of_the_file_that_was_meant(client: httpx.Client, url: str) -> None:

@@ -69,9 +69,9 @@ def open_recording(recording: Path | BinaryIO) -> Iterator[OpenRecording]:
             yield opened
         return
     container = container_of(recording)
-    recording.seek(0)
-    nameless = _Nameless(recording)
-    with av_recording(nameless, container) if container else _soundfile_recording(nameless) as opened:
+    file = _UnclosedWav(recording) if _is_unclosed_wav(recording) else _Nameless(recording)
+    file.seek(0)
+    with av_recording(file, container) if container else _soundfile_recording(file) as opened:
         if not LOWEST_RATE <= opened.sample_rate <= HIGHEST_RATE:
             raise InvalidAudio(
                 f"the recording is at {opened.sample_rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
@@ -111,7 +111,33 @@ class _Nameless:
     """A file without its name: soundfile takes what is called *.raw for bare samples, FFmpeg opens what is named."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+        self._read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+
+    def read(self, size: int, /) -> bytes:
+        return self._read(size)
+
+
+def _is_unclosed_wav(stream: BinaryIO) -> bool:
+    """Whether its recorder never came back to write how many samples it has."""
+    stream.seek(0)
+    head, position = stream.read(4096), 12
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return False
+    while head[position : position + 4] != b"data" and position + 8 <= len(head):
+        size = int.from_bytes(head[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return head[position + 4 : position + 8] == bytes(4)
+
+
+class _UnclosedWav(_Nameless):
+    """Has the size of such a file be 8, which libsndfile takes for its sign and reads to the end."""
+
+    def read(self, size: int, /) -> bytes:
+        start = self.tell()
+        content = bytearray(super().read(size))
+        for position in range(max(4, start), min(8, start + len(content))):
+            content[position - start] = 8 if position == 4 else 0
+        return bytes(content)
 
 
 class _SoundfileRecording:

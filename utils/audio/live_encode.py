@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.audio.encode import mp3_how, wav_head
+from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding
+from utils.audio.encode import mp3_how, pcm, wav_head
+from utils.audio.formats import Bitrates
 
-LIVE_FORMATS = ("wav", "mp3")
+LIVE_FORMATS = ("wav", "mp3", "opus", "aac", "pcm")
 
 
 class LiveEncoder(Protocol):
@@ -19,13 +21,19 @@ class LiveEncoder(Protocol):
     def finish(self) -> bytes: ...
 
 
-def live_encoder(format_name: str, sample_rate: int, mp3_bitrate_kbps: int) -> LiveEncoder:
+def live_encoder(format_name: str, sample_rate: int, bitrates: Bitrates) -> LiveEncoder:
     """An encoder for one of `LIVE_FORMATS`. Raises ValueError for another."""
     match format_name:
         case "wav":
             return _Wav(sample_rate)
         case "mp3":
-            return _Mp3(sample_rate, mp3_bitrate_kbps)
+            return _Mp3(sample_rate, bitrates.mp3)
+        case "opus":
+            return _Av(OPUS, sample_rate, bitrates.opus)
+        case "aac":
+            return _Av(AAC, sample_rate, bitrates.aac)
+        case "pcm":
+            return _Pcm()
         case _:
             raise ValueError(f"no live encoder for {format_name}")
 
@@ -62,8 +70,34 @@ class _Mp3:
         return self._sink.taken()
 
 
+class _Av:
+    """Opus in pages of 20 ms, AAC frame by frame."""
+
+    def __init__(self, coding: Coding, sample_rate: int, bitrate_kbps: int) -> None:
+        self._sink = _Sink()
+        self._encoder = AvEncoder(self._sink, coding, sample_rate, bitrate_kbps, is_live=True)
+
+    def encode(self, samples: NDArray[np.float32]) -> bytes:
+        self._encoder.encode(samples)
+        return self._sink.taken()
+
+    def finish(self) -> bytes:
+        self._encoder.finish()
+        return self._sink.taken()
+
+
+class _Pcm:
+    """Bare 16-bit samples."""
+
+    def encode(self, samples: NDArray[np.float32]) -> bytes:
+        return pcm(samples)
+
+    def finish(self) -> bytes:
+        return b""
+
+
 class _Sink:
-    """The file that libsndfile writes to: what is written can be taken out, and stays where it was put."""
+    """The file that an encoder writes to: what is written can be taken out, and stays where it was put."""
 
     def __init__(self) -> None:
         self._written = bytearray()

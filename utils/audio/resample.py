@@ -24,17 +24,34 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     return Waveform(changed.clip(-1, 1), sample_rate)
 
 
-def stream_resampled(
-    pieces: Iterable[NDArray[np.float32]], from_rate: int, to_rate: int
-) -> Iterator[NDArray[np.float32]]:
-    """Change the rate of samples that arrive in pieces; joined, the result is `resample` of the joined pieces.
+class StreamResampler:
+    """Changes the rate of samples that arrive in pieces; joined, the result is `resample` of the joined pieces.
 
     The filter holds back some 10 ms, so a piece may come out empty.
     """
-    import numpy as np
-    import soxr
 
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=QUALITY)
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        import soxr
+
+        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=QUALITY)
+
+    def add(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        changed: NDArray[np.float32] = self._stream.resample_chunk(samples).clip(-1, 1)
+        return changed
+
+    def rest(self) -> NDArray[np.float32]:
+        """What was held back; nothing can be added any more."""
+        import numpy as np
+
+        changed: NDArray[np.float32] = self._stream.resample_chunk(np.zeros(0, np.float32), last=True).clip(-1, 1)
+        return changed
+
+
+def stream_resampled(
+    pieces: Iterable[NDArray[np.float32]], from_rate: int, to_rate: int
+) -> Iterator[NDArray[np.float32]]:
+    """As `StreamResampler`, of pieces that are taken as they are needed."""
+    stream = StreamResampler(from_rate, to_rate)
     for piece in pieces:
-        yield stream.resample_chunk(piece).clip(-1, 1)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True).clip(-1, 1)
+        yield stream.add(piece)
+    yield stream.rest()

@@ -19,9 +19,13 @@ BAND_EDGES_HZ = (150.0, 700.0, 2500.0, 6000.0, math.inf)  # below: hum; narrower
 QUIET_S = 0.12  # a recording's quietest stretch of this length is its noise
 LEAST_CONTRAST_DB = 10.0  # of the loud frames above that noise; with less it may be speech without a pause
 SOFTEST_DB = -52.0  # against the loud frames: the softest speech, where there is no noise
-ABOVE_NOISE_DB = 6.0
+CLEARLY_DB = 6.0  # above the noise: speech in one frame
+LASTING, LASTING_CAP, LASTING_ABOVE = 5, 2.2, 1.9  # or in so many, each counting up to the cap, times the noise
+ALIKE = (1 / 12, 3.0)  # times the quietest stretch: still noise (frames of hum differ by their phase)
+DIGITAL_SILENCE = 1e-10
+LEAST_NOISE_S, LEAST_NOISE_BESIDE_SILENCE_S = 0.24, 0.6  # a voice's own hiss is heard for less
 SILENT_DBFS = -75.0  # of the loudest frames: nothing is there to be found
-LOUD_SHARE = 0.95
+LOUD_FRAMES, LOUD_SHARE = 10, 0.01  # so many, or this share of them, are as loud as the loud frames: clicks are fewer
 SHORTEST_S = 0.06  # of what may stand alone; a click fills two or three frames
 NEAR_S = 0.15  # the burst of a "t" comes so long after what it belongs to
 
@@ -58,7 +62,7 @@ def edges(waveform: Waveform) -> tuple[int, int]:
     count, rate = len(waveform.samples), waveform.sample_rate
     hop = max(1, round(HOP_S * rate))
     levels = _levels(waveform.samples, rate, hop)
-    if len(levels) < 10:
+    if len(levels) < LOUD_FRAMES:
         return 0, count
     heard = _heard(levels)
     if not heard.any():
@@ -84,32 +88,51 @@ def _levels(samples: Samples, rate: int, hop: int) -> Samples:
 def _heard(levels: Samples) -> NDArray[np.bool_]:
     """Which frames hold sound that stands out from the noise in some band."""
     total = levels.sum(axis=1)
-    loud = np.quantile(total, LOUD_SHARE)
+    rank = max(LOUD_FRAMES, round(LOUD_SHARE * len(total)))
+    loud = float(np.partition(total, -rank)[-rank])
     if loud < 10 ** (SILENT_DBFS / 10):
         return np.zeros(len(levels), np.bool_)
     noise = _noise(levels, total)
     if noise.sum() > loud * 10 ** (-LEAST_CONTRAST_DB / 10):
-        return np.ones(len(levels), np.bool_)
-    softest = loud * 10 ** (SOFTEST_DB / 10)
-    threshold = np.maximum(noise * 10 ** (ABOVE_NOISE_DB / 10), softest)
-    return np.asarray((levels > threshold).any(axis=1))
+        noise = np.zeros_like(noise)
+    above = levels / np.maximum(noise, loud * 10 ** ((SOFTEST_DB - CLEARLY_DB) / 10))
+    # Softer sound must last; one loud frame alone does not lift its neighbours.
+    lasting = np.pad(np.minimum(above, LASTING_CAP), ((LASTING // 2 + 1, LASTING // 2), (0, 0)), mode="edge")
+    sums = np.cumsum(lasting, axis=0)
+    means = (sums[LASTING:] - sums[:-LASTING]) / LASTING
+    return np.asarray(((above > 10 ** (CLEARLY_DB / 10)) | (means > LASTING_ABOVE)).any(axis=1))
 
 
 def _noise(levels: Samples, total: Samples) -> Samples:
-    """Power of the noise in each band: of the quietest stretch, leaving out digital silence, which no room has."""
-    width = min(len(levels), round(QUIET_S / HOP_S))
-    sums = np.cumsum(np.concatenate([np.zeros((1, levels.shape[1])), levels]), axis=0)
+    """Mean power of the noise in each band: of the quietest stretch, and of all frames that are much like it.
+
+    Digital silence is left out, since no room has it: it was put there. What is heard only briefly is no noise, but
+    the "f" at the end of a clean recording.
+    """
+    is_sounding = total > DIGITAL_SILENCE
+    sounding, in_all = levels[is_sounding], total[is_sounding]
+    width = min(len(sounding), round(QUIET_S / HOP_S))
+    if not width:
+        return np.zeros(levels.shape[1], np.float32)
+    sums = np.cumsum(np.pad(sounding, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
     means = (sums[width:] - sums[:-width]) / width
-    in_all = means.sum(axis=1)
-    in_all[in_all < 1e-10] = math.inf
-    at = int(in_all.argmin())
-    return np.asarray(means[at] if math.isfinite(in_all[at]) else np.zeros(levels.shape[1]), np.float32)
+    noise = means[means.sum(axis=1).argmin()]
+    for _ in range(2):
+        alike = (sounding < ALIKE[1] * noise + DIGITAL_SILENCE).all(axis=1) & (in_all > ALIKE[0] * noise.sum())
+        if alike.any():
+            noise = sounding[alike].mean(axis=0)
+    is_clean = len(levels) - len(sounding) >= LEAST_NOISE_S / HOP_S
+    least_s = LEAST_NOISE_BESIDE_SILENCE_S if is_clean else LEAST_NOISE_S
+    return np.asarray(noise if np.count_nonzero(alike) * HOP_S >= least_s else np.zeros_like(noise), np.float32)
 
 
 def _long_enough(heard: NDArray[np.bool_]) -> tuple[int, int]:
     """First and last frame of the runs that are no clicks, with what is near to them; of all if all are short."""
     changes = np.flatnonzero(np.diff(heard, prepend=False, append=False))
     starts, ends = changes[::2], changes[1::2]
+    several = ends - starts >= 2  # noise alone lifts a single frame now and then
+    if several.any():
+        starts, ends = starts[several], ends[several]
     long = np.flatnonzero(ends - starts >= SHORTEST_S / HOP_S)
     if not len(long):
         return int(starts[0]), int(ends[-1]) - 1

@@ -7,12 +7,13 @@ import pytest
 import soundfile
 
 from utils.audio.encode import write_audio
+from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
 
 def encode(waveform: Waveform, format_name: str, mp3_bitrate_kbps: int) -> bytes:
     file = io.BytesIO()
-    write_audio(waveform, file, format_name, mp3_bitrate_kbps)
+    write_audio(waveform, file, format_name, Bitrates(mp3=mp3_bitrate_kbps))
     return file.getvalue()
 
 

@@ -1,0 +1,80 @@
+"""Opus and AAC by FFmpeg's libraries in PyAV: bytes come out while samples go in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.audio.resample import StreamResampler
+
+SAMPLES_AT_ONCE = 1 << 15
+LIVE_PAGE_US = "20000"  # of Ogg: a page of one second, which is right for files, would leave a second late
+FILE_PAGE_US = "1000000"
+
+
+class Sink(Protocol):
+    """What encoded bytes are written to; it need not be seekable."""
+
+    def write(self, content: bytes, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """A codec in a container, and the rates in Hz that it knows: other samples are brought to the next one above."""
+
+    codec: str
+    container: str
+    sample_format: str
+    rates: tuple[int, ...]
+
+
+OPUS = Coding("libopus", "ogg", "flt", (8_000, 12_000, 16_000, 24_000, 48_000))
+AAC = Coding("aac", "adts", "fltp", (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000))
+
+
+class AvEncoder:
+    """Writes one stream of mono samples to a sink. Equal samples give equal bytes. Takes a thread's time."""
+
+    def __init__(
+        self, sink: Sink, coding: Coding, sample_rate: int, bitrate_kbps: int, *, is_live: bool = False
+    ) -> None:
+        import av
+
+        self._rate = next((rate for rate in coding.rates if rate >= sample_rate), coding.rates[-1])
+        self._resampler = StreamResampler(sample_rate, self._rate) if self._rate != sample_rate else None
+        pages = {"page_duration": LIVE_PAGE_US if is_live else FILE_PAGE_US} if coding is OPUS else {}
+        # bitexact leaves out what differs from one encoding to the next: serial numbers, the encoder's version
+        self._container = av.open(_OneWay(sink), "w", format=coding.container, options={"fflags": "+bitexact", **pages})
+        self._stream = self._container.add_stream(coding.codec, rate=self._rate)
+        context = self._stream.codec_context
+        context.layout, context.format, context.bit_rate = "mono", coding.sample_format, bitrate_kbps * 1000
+        self._position = 0
+
+    def encode(self, samples: NDArray[np.float32]) -> None:
+        self._write(self._resampler.add(samples) if self._resampler else samples)
+
+    def finish(self) -> None:
+        if self._resampler:
+            self._write(self._resampler.rest())
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _write(self, samples: NDArray[np.float32]) -> None:
+        import av
+
+        for start in range(0, len(samples), SAMPLES_AT_ONCE):
+            part = np.ascontiguousarray(samples[start : start + SAMPLES_AT_ONCE], np.float32)
+            frame = av.AudioFrame.from_ndarray(part[None], format="flt", layout="mono")
+            frame.sample_rate, frame.pts = self._rate, self._position
+            self._position += len(part)
+            self._container.mux(self._stream.encode(frame))
+
+
+class _OneWay:
+    """A sink as FFmpeg sees it: without a way back, so that nothing is written twice."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.write = sink.write
