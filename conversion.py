@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from config.settings import MOST_OVERLAP, ConversionSettings
 from engines.base import EngineInfo, ModelInfo, VoicePrompt, WindowRequest, derived_seed
 from monitoring import context
-from planning import Planner, random_seed
+from planning import Borrowed, Planner, random_seed
 from resilience.errors import GenerationFailed, InvalidAudio, InvalidRequest
 from utils.audio.waveform import Waveform
 
@@ -28,11 +28,14 @@ class ConversionRequest:
     """Which recording a client wants to hear in which voice.
 
     `options` holds the members of ConversionSettings that the client gave a value. `model` is one of the engine's,
-    None for the first that can.
+    None for the first that can. `source_file` and `voice_file` are the recordings themselves, where they are in no
+    library.
     """
 
     source: str
     voice: str
+    source_file: Borrowed | None = None
+    voice_file: Borrowed | None = None
     model: str | None = None
     seed: int = 0
     folder: str | None = None
@@ -129,8 +132,8 @@ class ConversionPlanner:
 
         options = self.options(request)
         model = self._model(request.model, engine)
-        source = self._sources.find(request.source)
-        voice = self._planner.voice(request.voice, model, field="target_voice_source")
+        source = request.source_file or self._sources.find(request.source)
+        voice = self._planner.voice(request.voice, model, request.voice_file, field="target_voice_source")
         recording = measure(source.path, check)
         if recording.duration_s < SHORTEST_S:
             raise InvalidAudio(f"the recording is shorter than {SHORTEST_S} seconds")

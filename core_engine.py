@@ -201,7 +201,7 @@ class CoreEngine:
                         yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
                 record = conversion_record(plan, self._conversion, live=live)
-                duration_s, files = await self._keep(record, plan.voice, lambda: join.joined, plan.warnings, clock)
+                duration_s, files = await self._keep(plan, record, lambda: join.joined, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -296,7 +296,7 @@ class CoreEngine:
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
         record = speech_record(plan, self._speech, chunks, live=live)
-        duration_s, files = await self._keep(record, plan.voice, join, plan.warnings, clock)
+        duration_s, files = await self._keep(plan, record, join, clock)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -310,11 +310,11 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, record: Record, voice: VoicePrompt, join: Callable[[], Waveform], warnings: list[str], clock: _Clock
+        self, plan: SpeechPlan | ConversionPlan, record: Record, join: Callable[[], Waveform], clock: _Clock
     ) -> tuple[float, Sequence[SavedFile]]:
         """Join, master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
-        The duration in seconds, and the files. Adds to the warnings.
+        The duration in seconds, and the files. Adds to the plan's warnings.
         """
         cancellation = Cancellation()
 
@@ -323,7 +323,7 @@ class CoreEngine:
             clock.lap("join_s")
             done = master(waveform, record.options, cancellation.check)
             clock.laps.update(done.laps)
-            warnings.extend(done.warnings)
+            plan.warnings.extend(done.warnings)
             files = self._outputs.save(
                 done.waveform,
                 original=done.original,
@@ -335,8 +335,8 @@ class CoreEngine:
                 companion=record.companion(done, clock.laps),
                 check=cancellation.check,
             )
-            if voice.path:
-                self._use.record_use(voice.name)
+            if plan.voice.path and not plan.request.voice_file:
+                self._use.record_use(plan.voice.name)
             return done.waveform.duration_s, files
 
         try:

@@ -75,6 +75,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     )
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
+    from security.fetch import Fetcher
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -95,7 +96,8 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         heavy = ThreadPoolExecutor(HEAVY_AT_ONCE, thread_name_prefix="heavy")
         cleanup = Cleanup(libraries, settings.cleanup)
         app.state.host, app.state.libraries, app.state.core, app.state.heavy = host, libraries, core, heavy
-        app.state.cleanup = cleanup
+        fetcher = Fetcher(settings.fetch, min_free_bytes=settings.storage.min_free_mb * 1_000_000)
+        app.state.cleanup, app.state.fetcher = cleanup, fetcher
         await host.start()
         warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(libraries.open))
         cleanup.start()
@@ -106,6 +108,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
             await cleanup.close()
             await host.close()
             core.close()
+            fetcher.close()
             heavy.shutdown(cancel_futures=True)
             await asyncio.to_thread(libraries.close)
 

@@ -33,16 +33,31 @@ SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repe
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A recording that came with the request, or was fetched for it; it is gone once that is answered.
+
+    `relative` is what its owner calls it, `content_hash` SHA-256 in hex.
+    """
+
+    relative: str
+    path: Path
+    content_hash: str
+    default_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechRequest:
     """What a client asks to be said. `options` holds the members of SpeechSettings that the client gave a value.
 
-    None is what the client left open. `model` is one of the engine's, a `seed` of 0 a random one. `wants_listening` is
-    true if the client asked in so many words for candidates to be compared.
+    None is what the client left open. `model` is one of the engine's, a `seed` of 0 a random one. `voice_file` is the
+    voice itself, where it is in no library. `wants_listening` is true if the client asked in so many words for
+    candidates to be compared.
     """
 
     text: str
     model: str | None = None
     voice: str | None = None
+    voice_file: Borrowed | None = None
     seed: int | None = None
     sound_words: str | None = None
     folder: str | None = None
@@ -110,7 +125,7 @@ class Planner:
         self._check(request, options, model)
         text = self._clean(request, options)
         chunks = self._split(text, options, model)
-        voice = self.voice(request.voice, model)
+        voice = self.voice(request.voice, model, request.voice_file)
         seed = request.seed or random_seed()
         work = [
             self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early)
@@ -128,11 +143,21 @@ class Planner:
         known = ", ".join(model.name for model in engine.models)
         raise InvalidRequest(f"the {engine.name} engine has no model {name!a}; it has {known}", field="model")
 
-    def voice(self, name: str | None, model: ModelInfo, *, field: str = "reference_audio_filename") -> VoicePrompt:
+    def voice(
+        self,
+        name: str | None,
+        model: ModelInfo,
+        file: Borrowed | None = None,
+        *,
+        field: str = "reference_audio_filename",
+    ) -> VoicePrompt:
         """The library comes first, so that a recording may take the name of a model's own voice.
 
-        `field` is where the client names the voice. Raises VoiceNotFound, InvalidRequest, InvalidPath, InvalidAudio.
+        `file` is the voice itself, if it came along; `field` is where the client names it. Raises VoiceNotFound,
+        InvalidRequest, InvalidPath, InvalidAudio.
         """
+        if file:
+            return VoicePrompt(file.relative, str(file.path), file.content_hash)
         name = name or self._speech.default_voice
         if name is None:
             if not model.voices:
@@ -147,7 +172,9 @@ class Planner:
     def _resolved(self, request: SpeechRequest) -> tuple[SpeechRequest, SpeechSettings, list[str]]:
         """The request with the voice's defaults for what it leaves open, its options, and what had to be ignored."""
         name = request.voice or self._speech.default_voice
-        recording = self._voices.find(name, field="reference_audio_filename") if name else None
+        recording = None
+        if name and not request.voice_file:
+            recording = self._voices.find(name, field="reference_audio_filename")
         options, seed, sound_words, ignored = {}, None, None, []
         for key, value in (recording.default_parameters if recording else {}).items():
             if key == "seed" and isinstance(value, int) and 0 <= value <= MAX_SEED:

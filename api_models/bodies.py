@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -30,10 +30,6 @@ def option(name: str, section: type[Section] = SpeechSettings) -> Any:
     field: FieldInfo = Field(default=None, description=described, examples=[setting.default])  # type: ignore[assignment]
     field.metadata = list(setting.metadata)
     return field
-
-
-# Fields that name a recording, which will take a web address one day.
-BY_ADDRESS = ("reference_audio_filename", "input_audio_source", "target_voice_source")
 
 
 MODEL = Field(
@@ -68,15 +64,6 @@ class RequestBody(BaseModel):
         if isinstance(body, dict) and len(body) > 2 * len(cls.model_fields):
             raise PydanticCustomError("too_many_fields", "the body has {count} fields", {"count": len(body)})
         return body
-
-    @field_validator(*BY_ADDRESS, check_fields=False)
-    @classmethod
-    def _refuse_addresses(cls, value: str | None) -> str | None:
-        if value is not None and value.lower().startswith(("http://", "https://")):
-            raise PydanticCustomError(
-                "not_available_yet", "a recording by its web address is not available in this version", {}
-            )
-        return value
 
     @model_validator(mode="after")
     def _one_folder(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ConfigDict, Field
 
 from api_models.bodies import (
@@ -43,13 +45,13 @@ class ConversionBody(SoundBody):
     input_audio_source: str = Field(
         min_length=1,
         max_length=1024,
-        description="the recording: a path below vc_inputs/, or else below outputs/",
+        description="the recording: a path below vc_inputs/, or else below outputs/; or a web address",
         examples=["interview.wav"],
     )
     target_voice_source: str = Field(
         min_length=1,
         max_length=1024,
-        description="the voice: a path below voices/ (the extension may be left out) or a voice of the engine's own",
+        description="the voice: a path below voices/, a name, an alias, a voice of the engine's own; or a web address",
         examples=["narrators/anna.wav"],
     )
     model: str | None = MODEL
@@ -72,8 +74,25 @@ class ConversionBody(SoundBody):
         )
 
 
+# The files of a form, and the field of the body that each takes the place of.
+FILES = {"input_audio": "input_audio_source", "target_voice": "target_voice_source"}
+
+
+def conversion_form_schema() -> dict[str, Any]:
+    """The body as a form, for OpenAPI: the same fields, and files in the place of names."""
+    schema = ConversionBody.model_json_schema()
+    described = {
+        name: {"type": "string", "format": "binary", "description": f"the recording itself, instead of `{instead}`"}
+        for name, instead in FILES.items()
+    }
+    return {"type": "object", "properties": {**described, **schema["properties"]}, "additionalProperties": False}
+
+
 class ConversionReply(GenerationReply):
-    source: str = Field(description="the recording, below the data directory", examples=["vc_inputs/interview.wav"])
+    source: str = Field(
+        description="the recording: its path below the data directory, its web address, or the name it was sent under",
+        examples=["vc_inputs/interview.wav"],
+    )
 
     @classmethod
     def of(cls, result: ConversionResult) -> ConversionReply:

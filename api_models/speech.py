@@ -77,7 +77,7 @@ class SpeechBody(SpeechOptions):
         None,
         min_length=1,
         max_length=1024,
-        description="the voice: a path below voices/ (the extension may be left out) or a voice of the engine's own",
+        description="the voice: a path below voices/, a name, an alias, a voice of the engine's own; or a web address",
         examples=["narrators/anna.wav"],
     )
     project: str | None = PROJECT

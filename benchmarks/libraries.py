@@ -43,7 +43,7 @@ FOLDERS_OF_A_PROJECT = 25
 FORMATS = ("wav", "mp3")  # of each generation, as the server makes them unasked
 SORTS = ("created_date", "filename", "duration", "size", "generation_type")
 ROUNDS = 30  # of each question
-PATIENCE_S = 600
+PATIENCE_S = 1800
 GOAL_MS = 50
 COMMON, RARE = "harbour", "zanzibar"  # words of every other text, and of one in each library
 NARRATIVE = (PROJECT / "tests" / "data" / "narrative.txt").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from config.settings import CleanupSettings
 from management.companions import read_json
 from management.store import AudioStore
-from management.stored import is_audio
+from management.stored import BARE, is_audio
 from resilience.errors import FileMissing, InvalidAudio, InvalidPath, ServiceOverloaded
 from utils.files.atomic import strays
 
@@ -240,6 +240,8 @@ def _fault(path: Path) -> Reason | None:
     try:
         if not path.stat().st_size:
             return "empty"
+        if path.suffix.lower() == BARE:  # which nobody can tell from noise
+            return None
         with open_recording(path) as opened:
             return None if next(blocks(opened, lambda: None, 1), None) is not None else "not decodable"
     except InvalidAudio:

@@ -13,7 +13,7 @@ from typing import Any
 
 from management.companions import Companions, content_hash, facts_in, is_same, named_in, read_json, recorded_in
 from management.index import Shelf
-from management.stored import StoredFile, is_audio
+from management.stored import BARE, StoredFile, is_audio
 from resilience.errors import InvalidAudio, SpeechError
 from utils.audio.analysis import AudioFacts
 from utils.files.atomic import remove_strays
@@ -191,6 +191,8 @@ class Reading:
                 return self.described(path, facts, str(recorded["content_hash"]), quality, content, versions)
         if not path.stat().st_size:
             raise InvalidAudio("the file is empty")
+        if path.suffix.lower() == BARE:
+            raise InvalidAudio("bare samples, and nothing says at which rate")
         heard = listen(path, self._longest_s, self._check, judge=self._companions.judges)
         return self.described(path, heard.facts, content_hash(path), heard.quality, content, versions)
 

@@ -199,6 +199,16 @@ class AudioStore:
         require_free_space(self._root, needed_bytes, self._limits.reserve_bytes)
 
     @contextmanager
+    def borrow(self, source: BinaryIO, max_bytes: int) -> Iterator[tuple[Path, str]]:
+        """What was sent, as a hidden file of the library with its SHA-256 in hex, for as long as it is needed.
+
+        Nobody has listened to it. Raises FileTooLarge, StorageFull.
+        """
+        self.check_room()
+        with temporary(self._root) as (file, path):
+            yield path, _copied(source, file, max_bytes, self._limits.reserve_bytes, self._root)
+
+    @contextmanager
     def stage(self, source: BinaryIO, max_bytes: int) -> Iterator[Staged]:
         """The upload in a hidden file of the library, decoded once; gone afterwards if it was not placed.
 

@@ -11,7 +11,8 @@ from typing import Any
 from utils.audio.analysis import AudioFacts
 
 # By name; what is inside is found out by reading it.
-EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".aac", ".mp4", ".webm")
+EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".aac", ".mp4", ".webm", ".pcm")
+BARE = ".pcm"  # samples and nothing else: only a companion can say what they are
 
 
 def is_audio(filename: str) -> bool:

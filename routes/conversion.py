@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+import json
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api_models.conversion import ConversionBody, ConversionReply
+from api_models.conversion import FILES, ConversionBody, ConversionReply, conversion_form_schema
+from api_models.fields import listed
 from mastering import bitrates
 from resilience import errors
+from resilience.errors import InvalidRequest, UnsupportedFormat
 from routes.delivery import FormatQuery, ModeQuery, delivery
-from routes.deps import CoreDep, json_only, unless_client_leaves
+from routes.deps import CoreDep, is_json, unless_client_leaves
 from routes.errors import documented
 from routes.live import live_audio
-from routes.responses import GENERATION_FAILURES, audio_answers, generated_file
+from routes.responses import DOWNLOAD_FAILURES, GENERATION_FAILURES, audio_answers, generated_file
+from routes.sources import Sources
+
+MULTIPART = "multipart/form-data"
+MOST_FIELDS = 100
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": ConversionBody.model_json_schema()},
+            MULTIPART: {"schema": conversion_form_schema()},
+        },
+    }
+}
 
 router = APIRouter(prefix="/api/v1", tags=["voice conversion"])
 
@@ -22,31 +46,78 @@ router = APIRouter(prefix="/api/v1", tags=["voice conversion"])
     "/vc",
     summary="Say a recording in another voice",
     response_class=Response,
-    dependencies=[Depends(json_only)],
-    responses={**audio_answers(ConversionReply), **documented(*GENERATION_FAILURES, errors.FileMissing)},
+    responses={
+        **audio_answers(ConversionReply),
+        **documented(*GENERATION_FAILURES, *DOWNLOAD_FAILURES, errors.FileMissing),
+    },
+    openapi_extra=BODY,
 )
 async def convert_voice(
     request: Request,
-    body: ConversionBody,
     core: CoreDep,
     response_mode: ModeQuery = None,
     return_format: FormatQuery = None,
 ) -> Response:
     """Convert the recording and keep the result, as long as the recording is, in every one of `export_formats`.
 
-    The answer is the finished file, JSON that names the files, or the audio while it is made. Closing the connection
-    stops the work.
+    Recording and voice are named by their paths in the libraries or by web addresses, or come along as the files of a
+    form. The answer is the finished file, JSON that names the files, or the audio while it is made. Closing the
+    connection stops the work.
     """
-    conversion = body.to_request()
-    options = core.conversion_options(conversion)
-    wanted = delivery(
-        query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
-    )
-    if wanted.mode == "live":
-        stream = core.stream_conversion(conversion)
-        return await live_audio(request, stream, wanted.format, bitrates(options))
-    result = await unless_client_leaves(request, core.convert(conversion))
+    async with AsyncExitStack() as borrowed:
+        body, files = await _read(request, borrowed)
+        options = core.conversion_options(body.to_request())
+        wanted = delivery(
+            query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
+        )
+        sources = Sources(request, borrowed)
+        conversion = replace(
+            body.to_request(),
+            source_file=await sources.recording(body.input_audio_source, files.get("input_audio")),
+            voice_file=await sources.recording(body.target_voice_source, files.get("target_voice")),
+        )
+        if wanted.mode == "live":
+            stream = core.stream_conversion(conversion)
+            return await live_audio(request, stream, wanted.format, bitrates(options), borrowed.pop_all())
+        result = await unless_client_leaves(request, core.convert(conversion))
     if wanted.mode == "json":
         reply = ConversionReply.of(result)
         return JSONResponse(reply.model_dump(mode="json"), headers={"X-Engine": result.engine})
     return await generated_file(result, wanted.format)
+
+
+async def _read(request: Request, borrowed: AsyncExitStack) -> tuple[ConversionBody, dict[str, UploadFile]]:
+    """The body in either form, checked by one model, and the files that came along."""
+    if is_json(request):
+        try:
+            return _checked(json.loads(await request.body()), strict=True), {}
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400) from error
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MULTIPART:
+        raise UnsupportedFormat("the body must be application/json or multipart/form-data")
+    form = await request.form(max_files=len(FILES), max_fields=MOST_FIELDS)
+    borrowed.push_async_callback(form.close)
+    given: dict[str, Any] = {}
+    files: dict[str, UploadFile] = {}
+    for name, value in form.multi_items():
+        if name in given or name in files:
+            raise InvalidRequest(f"{name} is given more than once", field=name)
+        if isinstance(value, UploadFile):
+            files[name] = value
+        elif value:
+            given[name] = listed(value) if name == "export_formats" else value
+    for name, upload in files.items():
+        if name not in FILES:
+            raise InvalidRequest(f"{name} is no field for a file; {' and '.join(FILES)} are", field=name)
+        if FILES[name] in given:
+            raise InvalidRequest(f"{name} and {FILES[name]} are the same recording: give one of them", field=name)
+        given[FILES[name]] = upload.filename or "upload"
+    return _checked(given, strict=False), files
+
+
+def _checked(given: Any, *, strict: bool) -> ConversionBody:
+    try:
+        return ConversionBody.model_validate(given, strict=strict)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from error

@@ -73,12 +73,15 @@ MetricsDep = Annotated[Metrics, Depends(_metrics)]
 RecentErrorsDep = Annotated[RecentErrors, Depends(_recent_errors)]
 
 
+def is_json(request: Request) -> bool:
+    """True if the body calls itself JSON."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
 def json_only(request: Request) -> None:
     """Raise UnsupportedFormat unless the body calls itself JSON; curl's `-d` alone says it is a form."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
+    if not is_json(request):
         raise UnsupportedFormat("the body must be JSON: send it with the header Content-Type: application/json")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TypeVar
 
 from fastapi import Request
@@ -32,17 +32,20 @@ async def live_audio(
     stream: AsyncGenerator[LivePiece | Made],
     format_name: str,
     bitrates: Bitrates,
+    borrowed: AsyncExitStack,
     *,
     tells_seed: bool = False,
 ) -> Response:
     """The answer, once the first audio is there: what fails before it gets a status of its own.
 
-    Takes `stream` over and closes it when the answer is sent, or when the client leaves.
+    Takes `stream` over, and what was `borrowed` for it: both are closed when the answer is sent, or when the client
+    leaves.
     """
-    first = await unless_client_leaves(request, _next(stream))
-    assert isinstance(first, LivePiece)
-    encoder = live_encoder(format_name, first.waveform.sample_rate, bitrates)
-    response = LiveAudio(first, stream, encoder, FORMATS[format_name].media_type)
+    async with borrowed:
+        first = await unless_client_leaves(request, _next(stream))
+        assert isinstance(first, LivePiece)
+        encoder = live_encoder(format_name, first.waveform.sample_rate, bitrates)
+        response = LiveAudio(first, stream, encoder, FORMATS[format_name].media_type, borrowed.pop_all())
     response.headers.update({"X-Engine": first.engine, **warning_header(first.warnings)})
     if tells_seed:
         response.headers["X-Generation-Seed"] = str(first.seed)
@@ -58,10 +61,12 @@ class LiveAudio(StreamingResponse):
         stream: AsyncGenerator[LivePiece | Made],
         encoder: LiveEncoder,
         media_type: str,
+        borrowed: AsyncExitStack,
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
         super().__init__(_encoded(first, stream, encoder), media_type=media_type)
         self._stream = stream
+        self._borrowed = borrowed
         self._stalled_after_s = stalled_after_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +74,7 @@ class LiveAudio(StreamingResponse):
             async with asyncio.timeout(self._stalled_after_s):
                 await send(message)
 
-        async with aclosing(self._stream):
+        async with self._borrowed, aclosing(self._stream):
             try:
                 await super().__call__(scope, receive, send_in_time)
             except SpeechError as error:

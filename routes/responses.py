@@ -59,6 +59,10 @@ GENERATION_FAILURES = (
 )
 
 
+# What a recording that is named by its web address can meet besides.
+DOWNLOAD_FAILURES = (errors.DownloadFailed, errors.DownloadRefused)
+
+
 def audio_answers(description: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """The 200 of a route that makes audio, for OpenAPI: the audio itself, or the JSON that describes its files."""
     binary = {"schema": {"type": "string", "format": "binary"}}

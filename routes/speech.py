@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
@@ -15,7 +17,8 @@ from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, json_only, unless_client_leaves
 from routes.errors import documented
 from routes.live import live_audio
-from routes.responses import GENERATION_FAILURES, audio_answers, generated_file
+from routes.responses import DOWNLOAD_FAILURES, GENERATION_FAILURES, audio_answers, generated_file
+from routes.sources import Sources
 
 router = APIRouter(prefix="/api/v1", tags=["speech"])
 
@@ -25,7 +28,10 @@ router = APIRouter(prefix="/api/v1", tags=["speech"])
     summary="Say a text",
     response_class=Response,
     dependencies=[Depends(json_only)],
-    responses={**audio_answers(SpeechReply), **documented(*GENERATION_FAILURES, errors.TextTooLong)},
+    responses={
+        **audio_answers(SpeechReply),
+        **documented(*GENERATION_FAILURES, *DOWNLOAD_FAILURES, errors.TextTooLong),
+    },
 )
 async def create_speech(
     request: Request,
@@ -39,15 +45,19 @@ async def create_speech(
     The answer is the finished file, JSON that names the files, or the audio while it is made. Closing the connection
     stops the work.
     """
-    speech = body.to_request()
-    options = await asyncio.to_thread(core.options, speech)
-    wanted = delivery(
-        query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
-    )
-    if wanted.mode == "live":
-        stream = core.stream_speech(speech)
-        return await live_audio(request, stream, wanted.format, bitrates(options), tells_seed=True)
-    result = await unless_client_leaves(request, core.speak(speech))
+    async with AsyncExitStack() as borrowed:
+        voice_file = await Sources(request, borrowed).recording(body.reference_audio_filename)
+        speech = replace(body.to_request(), voice_file=voice_file)
+        options = await asyncio.to_thread(core.options, speech)
+        wanted = delivery(
+            query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
+        )
+        if wanted.mode == "live":
+            stream = core.stream_speech(speech)
+            return await live_audio(
+                request, stream, wanted.format, bitrates(options), borrowed.pop_all(), tells_seed=True
+            )
+        result = await unless_client_leaves(request, core.speak(speech))
     if wanted.mode == "json":
         reply = SpeechReply.of(result)
         return JSONResponse(reply.model_dump(mode="json"), headers={"X-Engine": result.engine})

@@ -17,7 +17,8 @@ TOO_LARGE = 413
 class BodyLimit:
     """Raises HTTPException 413 from the reading of a body that is too large, declared or sent in chunks.
 
-    `max_bytes` holds everywhere but at the addresses in `uploads`, which are (method, path) with bytes of their own.
+    `max_bytes` holds everywhere but for the files that the addresses in `uploads` take, which are (method, path) with
+    bytes of their own; a body that calls itself JSON is no file.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, uploads: Mapping[tuple[str, str], int] | None = None) -> None:
@@ -29,8 +30,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._uploads.get((scope["method"], scope["path"]), self._max_bytes)
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        max_bytes = self._max_bytes
+        if "json" not in headers.get("content-type", "json").lower():
+            max_bytes = self._uploads.get((scope["method"], scope["path"]), max_bytes)
+        declared = headers.get("content-length", "0")
         declared_bytes = int(declared) if declared.isdigit() else 0
         counted = 0
 

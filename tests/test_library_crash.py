@@ -52,7 +52,7 @@ def test_killed_in_the_middle_of_uploads_and_changes_the_library_is_whole(tmp_pa
     sent = Sent()
 
     for _ in range(KILLS):
-        until = sent.count + random_moment.randint(FEWEST_BETWEEN_KILLS, 2 * FEWEST_BETWEEN_KILLS)
+        until = sent.count + random_moment.randint(FEWEST_BETWEEN_KILLS, FEWEST_BETWEEN_KILLS * 3 // 2)
         with running(tmp_path) as (server, url):
             look_at(tmp_path / "voices", url, sent)
             work(url, server, sent, until, random_moment)
@@ -165,7 +165,10 @@ def look_at(root: Path, url: str, sent: Sent) -> None:
     wanted = sorted([*sent.kept, *(f"{name}.json" for name in sent.kept)])
     in_doubt = {*sent.in_doubt, *(f"{name}.json" for name in sent.in_doubt)} - set(wanted)  # never answered
     assert sorted(set(names) - in_doubt) == wanted, "a file is lost, or something was left behind"
-    assert len(names) == len(set(names)), "a file is there twice"
+    assert len(names) == len(set(names)), "a file is there twice, or a companion was left behind"
+    recordings = {name for name in names if name.endswith(".wav")}
+    assert {name.removesuffix(".json") for name in names} == recordings
+    assert len(names) == 2 * len(recordings)
     for path in root.rglob("*.wav"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         companion = companion_of(path)

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,14 @@ def on_disk(root: Path) -> list[str]:
 def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:
     """What the calls return, or the exceptions that they raise; all begin at the same moment, each in a thread."""
     line = threading.Barrier(count)
-    outcomes: list[Any] = [None] * count
 
-    def run(number: int) -> None:
+    def run(number: int) -> Any:
         line.wait()
-        try:
-            outcomes[number] = call(number)
-        except Exception as error:
-            outcomes[number] = error
+        return call(number)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
+    with ThreadPoolExecutor(count) as threads:
+        calls = [threads.submit(run, number) for number in range(count)]
+    return [call.exception() or call.result() for call in calls]
 
 
 def comes_true(claim: Callable[[], bool], within_s: float = PATIENCE_S) -> bool:

@@ -92,7 +92,14 @@ def test_a_search_finds_parts_of_words_in_all_that_is_said_of_a_file(
 
 @pytest.mark.parametrize(
     ("folder", "stems"),
-    [("a", ["ben", "東京の声"]), ("a/b", ["東京の声"]), ("ab", ["snake_case"]), ("straße", ["x"]), ("b", []), ("A", [])],
+    [
+        ("a", ["ben", "東京の声"]),
+        ("a/b", ["東京の声"]),
+        ("ab", ["snake_case"]),
+        ("straße", ["x"]),
+        ("b", []),
+        ("A", []),
+    ],
 )
 def test_a_folder_means_what_lies_below_it_and_no_name_that_begins_alike(
     library: AudioStore, folder: str, stems: list[str]
@@ -181,11 +188,20 @@ def test_what_a_listing_says_does_not_depend_on_how_many_files_it_has_to_look_th
     def answers() -> list[Any]:
         return [
             (file.relative, total)
-            for criteria in ({}, {"folder": "a"}, {"search": "calm"}, {"search": "東"}, {"tag": "calm"}, {"search": "a"})
+            for criteria in (
+                {},
+                {"folder": "a"},
+                {"search": "calm"},
+                {"search": "東"},
+                {"tag": "calm"},
+                {"search": "a"},
+            )
             for sort_by in ("name", "created_date", "usage_count")
             for file, total in [
                 (file, page.total)
-                for page in [found(library, sort_by, search=None) if not criteria else found(library, sort_by, **criteria)]
+                for page in [
+                    found(library, sort_by, search=None) if not criteria else found(library, sort_by, **criteria)
+                ]
                 for file in page.files
             ]
         ]

@@ -10,7 +10,11 @@ from utils.files.atomic import TEMPORARY_PREFIX
 
 
 def test_the_three_libraries_lie_below_the_data_folder(libraries: Libraries, tmp_path: Path) -> None:
-    assert {store.root for store in libraries.stores} == {tmp_path / "voices", tmp_path / "vc_inputs", tmp_path / "outputs"}
+    assert {store.root for store in libraries.stores} == {
+        tmp_path / "voices",
+        tmp_path / "vc_inputs",
+        tmp_path / "outputs",
+    }
 
 
 def test_opened_again_they_are_what_they_were(tmp_path: Path) -> None:

@@ -365,9 +365,9 @@ def recovered(libraries: Libraries, store: AudioStore) -> StoredFile:
     store.rescan()
     [file] = found(store).files
     name = file.path.name
-    assert on_disk(store.root) == sorted(
-        [file.relative, f"{file.folder}/{name}.json".lstrip("/")]
-    ), "something was left behind"
+    assert on_disk(store.root) == sorted([file.relative, f"{file.folder}/{name}.json".lstrip("/")]), (
+        "something was left behind"
+    )
     assert store.companion(file)["audio"]["content_hash"] == file.content_hash
     return file
 

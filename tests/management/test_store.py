@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -104,24 +103,21 @@ def test_of_several_uploads_of_one_name_at_once_one_is_taken(store: AudioStore, 
     assert on_disk(store.root) == ["one.wav", "one.wav.json"]
 
 
-class Endless(io.RawIOBase):
+class Endless(io.BytesIO):
     """An upload that never ends; how much of it was read."""
 
     count = 0
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return 0
-
-    def read(self, size: int = -1) -> bytes:
-        self.count += size
-        return bytes(size)
+    def read(self, size: int | None = -1) -> bytes:
+        self.count += size or 0
+        return bytes(size or 0)
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(libraries: Libraries, store: AudioStore) -> None:
     endless = Endless()
 
     with pytest.raises(FileTooLarge):
-        libraries.vc_inputs.add(endless, "a.wav", folder=None, overwrite=False, text="", max_bytes=3_000_000)  # type: ignore[arg-type]
+        libraries.vc_inputs.add(endless, "a.wav", folder=None, overwrite=False, text="", max_bytes=3_000_000)
 
     assert endless.count < 5_000_000
     assert on_disk(store.root) == []
@@ -256,9 +252,7 @@ def test_a_folder_that_is_a_category_stays(store: AudioStore, upload: Any) -> No
     assert [(folder.path, folder.count) for folder in store.folders()] == [("", 0), ("a", 0), ("a/b", 0)]
 
 
-def test_a_folder_with_files_of_other_people_stays_and_the_empty_ones_in_it_go(
-    store: AudioStore, upload: Any
-) -> None:
+def test_a_folder_with_files_of_other_people_stays_and_the_empty_ones_in_it_go(store: AudioStore, upload: Any) -> None:
     upload(folder="a/b")
     upload(folder="a/c")
     drop(store.root / "a" / "c" / "notes.txt", b"keep me")
@@ -326,7 +320,7 @@ def test_nothing_is_deleted_through_a_link_that_took_the_place_of_a_folder(
     store: AudioStore, upload: Any, outside: Path
 ) -> None:
     upload("secret.wav", folder="folder")
-    os.rename(store.root / "folder", store.root.parent / "before")
+    (store.root / "folder").rename(store.root.parent / "before")
     (store.root / "folder").symlink_to(outside)
 
     store.delete_matching(Selection(search="secret"), with_folder=False)
@@ -334,7 +328,7 @@ def test_nothing_is_deleted_through_a_link_that_took_the_place_of_a_folder(
 
 def test_a_folder_that_became_a_link_is_not_listed_any_more(store: AudioStore, upload: Any, outside: Path) -> None:
     upload("secret.wav", folder="folder")
-    os.rename(store.root / "folder", store.root.parent / "before")
+    (store.root / "folder").rename(store.root.parent / "before")
     (store.root / "folder").symlink_to(outside)
 
     store.rescan()

@@ -66,7 +66,9 @@ def test_nothing_that_lies_in_a_library_ends_the_watch(store: AudioStore) -> Non
     (store.root / "folder.wav").mkdir()
     os.mkfifo(store.root / "pipe.wav")
     drop(Path(os.fsdecode(os.fsencode(store.root) + b"/\xff.wav")), tone())
-    drop(store.root / "first.wav.json", b'{"name": "\\ud800", "usage_count": 1e999, "created_date": "0001-01-01T00+10"}')
+    drop(
+        store.root / "first.wav.json", b'{"name": "\\ud800", "usage_count": 1e999, "created_date": "0001-01-01T00+10"}'
+    )
     assert comes_true(lambda: "broken.wav" in dict(store.broken()))
 
     drop(store.root / "last.wav", tone())

@@ -18,6 +18,7 @@ from routes.live import LiveAudio
 from tests.listen import clicks, read, silences
 from tests.recordings import vowels_wav
 from tests.serving import Server, serving
+from utils.audio.formats import Bitrates
 from utils.audio.live_encode import live_encoder
 from utils.audio.waveform import Waveform
 
@@ -186,7 +187,7 @@ def test_a_client_that_takes_nothing_any_more_is_left() -> None:
         stream = speech()
         first = await anext(stream)
         assert isinstance(first, LivePiece)
-        answer = LiveAudio(first, stream, live_encoder("wav", 24_000, 128), "audio/wav", stalled_after_s=0.01)
+        answer = LiveAudio(first, stream, live_encoder("wav", 24_000, Bitrates()), "audio/wav", AsyncExitStack(), stalled_after_s=0.01)
         await asyncio.wait_for(answer({"type": "http"}, never, never), 10)
 
     piece = LivePiece(Waveform(np.zeros(4800, np.float32), 24_000), "embedded", 1, [], is_last=False)

@@ -9,12 +9,13 @@ import soundfile
 
 from tests.listen import fundamental_hz, read
 from tests.recordings import vowels
+from utils.audio.formats import Bitrates
 from utils.audio.live_encode import LIVE_FORMATS, live_encoder
 
 
 def stream(format_name, waveform, sample_rate=24_000, size=4800):
     """The bytes as they come, and those that the end brings."""
-    encoder = live_encoder(format_name, sample_rate, 128)
+    encoder = live_encoder(format_name, sample_rate, Bitrates())
     pieces = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
     return [encoder.encode(piece) for piece in pieces], encoder.finish()
 
@@ -55,4 +56,4 @@ def test_wav_is_32_bit_float_of_unknown_length():
 
 def test_a_format_that_cannot_be_streamed_is_refused():
     with pytest.raises(ValueError, match="flac"):
-        live_encoder("flac", 24_000, 128)
+        live_encoder("flac", 24_000, Bitrates())
