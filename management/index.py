@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,10 +20,12 @@ from utils.text.fold import fold
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the tables below; an index of another version is made anew
+VERSION = 3  # of the tables below; an index of another version is made anew
 LIBRARIES = ("voices", "vc_inputs", "outputs")
-FEW = 2000  # rows that are sorted faster than a sorted index is walked in search of them
+FEW = 10_000  # rows that are sorted faster than a sorted index is walked in search of them
+FAR = 20_000  # rows along an index, from where on it is quicker to find all that match a search first
 SHORTEST_TRIGRAM = 3
+COUNTS_REMEMBERED = 256
 VARIABLES = 500  # of one statement; SQLite takes 999 in its oldest builds
 
 TABLES = """
@@ -42,7 +44,7 @@ CREATE INDEX by_title ON files (library, title, id);
 CREATE INDEX by_filename ON files (library, filename, id);
 CREATE INDEX by_duration ON files (library, duration, id);
 CREATE INDEX by_size ON files (library, size, id);
-CREATE INDEX by_type ON files (library, generation_type, id);
+CREATE INDEX by_type ON files (library, generation_type, created);
 CREATE INDEX by_usage ON files (library, usage_count, id);
 CREATE INDEX by_last_use ON files (library, last_used, id);
 CREATE INDEX by_name ON files (library, name);
@@ -74,14 +76,15 @@ CREATE TABLE broken (
 # What is long, and what is searched, stands apart for each library: the other tables stay narrow and a search sees no
 # rows of its neighbours. Trigrams find parts of words in every script.
 TABLES_OF_EACH = """
-CREATE TABLE details_{0} (id INTEGER PRIMARY KEY REFERENCES files ON DELETE CASCADE, about TEXT, searched TEXT);
+CREATE TABLE about_{0} (id INTEGER PRIMARY KEY REFERENCES files ON DELETE CASCADE, about TEXT);
+CREATE TABLE texts_{0} (id INTEGER PRIMARY KEY REFERENCES files ON DELETE CASCADE, searched TEXT);
 CREATE VIRTUAL TABLE search_{0} USING fts5 (
-    searched, tokenize = 'trigram case_sensitive 1', content = 'details_{0}', content_rowid = 'id'
+    searched, tokenize = 'trigram case_sensitive 1', content = 'texts_{0}', content_rowid = 'id'
 );
-CREATE TRIGGER detail_in_{0} AFTER INSERT ON details_{0} BEGIN
+CREATE TRIGGER text_in_{0} AFTER INSERT ON texts_{0} BEGIN
     INSERT INTO search_{0} (rowid, searched) VALUES (new.id, new.searched);
 END;
-CREATE TRIGGER detail_out_{0} AFTER DELETE ON details_{0} BEGIN
+CREATE TRIGGER text_out_{0} AFTER DELETE ON texts_{0} BEGIN
     INSERT INTO search_{0} (search_{0}, rowid, searched) VALUES ('delete', old.id, old.searched);
 END;
 """
@@ -89,15 +92,20 @@ COLUMNS = (
     "folder, filename, version, companion_version, size, duration, sample_rate, channels, format, loudness, peak, "
     "content_hash, created, name, generation_type, usage_count, last_used"
 )
-SORTED_BY = {
-    "name": "title",
-    "created_date": "created",
-    "duration": "duration",
-    "size": "size",
-    "filename": "filename",
-    "usage_count": "usage_count",
-    "last_used": "last_used",
-    "generation_type": "generation_type",
+LISTED = (
+    "SELECT f.id FROM json_each(?) n CROSS JOIN files f ON f.library = ? AND f.filename = n.value "
+    "UNION ALL SELECT f.id FROM json_each(?) n CROSS JOIN files f ON f.library = ? "
+    "AND f.folder = json_extract(n.value, '$[0]') AND f.filename = json_extract(n.value, '$[1]')"
+)
+SORTED_BY = {  # what clients sort by: the column, and its index
+    "name": ("title", "by_title"),
+    "created_date": ("created", "by_created"),
+    "duration": ("duration", "by_duration"),
+    "size": ("size", "by_size"),
+    "filename": ("filename", "by_filename"),
+    "usage_count": ("usage_count", "by_usage"),
+    "last_used": ("last_used", "by_last_use"),
+    "generation_type": ("generation_type", "by_type"),
 }
 
 
@@ -107,6 +115,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
+        self.changes = 0  # how often anything was written
         self._idle: list[sqlite3.Connection] = []
         self._writer = self._opened()
 
@@ -131,7 +140,10 @@ class Index:
         """A transaction: all of it is written, or nothing."""
         with self._lock, self._writer:
             self._writer.execute("BEGIN IMMEDIATE")
-            yield self._writer
+            try:
+                yield self._writer
+            finally:
+                self.changes += 1
 
     def _opened(self) -> sqlite3.Connection:
         """The database as it is, or an empty one in the place of what is of another version or damaged."""
@@ -165,7 +177,8 @@ class Shelf:
         self._index = index
         self._library = library
         self._root = root
-        self._details, self._search = f"details_{library}", f"search_{library}"
+        self._counts: dict[Selection, tuple[int, int]] = {}
+        self._about, self._texts, self._search = f"about_{library}", f"texts_{library}", f"search_{library}"
 
     # Writing
 
@@ -236,7 +249,8 @@ class Shelf:
         cursor = db.execute(f"INSERT INTO files ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our own names
         searched = fold("\n".join([file.relative, said.name, *said.tags, *said.aliases, *said.searched]))
         about = json.dumps({**said.about, "tags": [*said.tags], "aliases": [*said.aliases]}, ensure_ascii=False)
-        db.execute(f"INSERT INTO {self._details} VALUES (?, ?, ?)", (cursor.lastrowid, about, searched))  # noqa: S608
+        db.execute(f"INSERT INTO {self._about} VALUES (?, ?)", (cursor.lastrowid, about))  # noqa: S608
+        db.execute(f"INSERT INTO {self._texts} VALUES (?, ?)", (cursor.lastrowid, searched))  # noqa: S608
         for table, values in (("tags", said.tags), ("aliases", said.aliases)):
             db.executemany(
                 f"INSERT OR IGNORE INTO {table} VALUES (?, ?)",  # noqa: S608 - our own names
@@ -298,23 +312,29 @@ class Shelf:
 
     def page(self, selection: Selection, *, sort_by: str, descending: bool, page: int, page_size: int) -> Page:
         """One page of the files that were selected. `sort_by` is a key of `SORTED_BY`."""
-        narrow = self._criteria(selection, is_narrow=True)
-        total = self._count(selection, *narrow)
-        is_small = total <= FEW
-        where, values = narrow if is_small else self._criteria(selection, is_narrow=False)
-        column, way = SORTED_BY[sort_by], "DESC" if descending else "ASC"
-        # The plus keeps SQLite from walking the whole sorted index in search of the few.
-        order = f"{'+' if is_small else ''}{column} {way}, {'+' if is_small else ''}id {way}"
+        total = self._count(selection)
+        column, index = SORTED_BY[sort_by]
+        way = "DESC" if descending else "ASC"
+        tie = "created" if column == "generation_type" else "id"
+        if total <= FEW:  # find them, and sort them: a plus keeps SQLite from a sorted index
+            source, order = "files", f"+{column} {way}, +{tie} {way}"
+            where, values = self._criteria(selection)
+        else:  # walk along the sorted index until the page is full
+            if selection.generation_type and column == "created":
+                index = "by_type"
+            source, order = f"files INDEXED BY {index}", f"{column} {way}, {tie} {way}"
+            distance = page * page_size * self._totals("")[0] / total
+            where, values = self._criteria(selection, walks=True, reads_texts=distance < FAR)
         with self._index.reading() as db:
             ids = db.execute(
-                f"SELECT id FROM files WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - our own names
+                f"SELECT id FROM {source} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - our own names
                 (*values, page_size, min((page - 1) * page_size, total)),
             ).fetchall()
         return Page(self.with_formats(self._by_id([number for (number,) in ids])), total)
 
     def select(self, selection: Selection) -> Iterator[StoredFile]:
         """All that were selected, in no order."""
-        where, values = self._criteria(selection, is_narrow=True)
+        where, values = self._criteria(selection)
         with self._index.reading() as db:
             ids = [number for (number,) in db.execute(f"SELECT id FROM files WHERE {where}", values)]  # noqa: S608
         for at in range(0, len(ids), VARIABLES):
@@ -352,65 +372,86 @@ class Shelf:
             ).fetchone()
         return int(count), int(size)
 
-    def _count(self, selection: Selection, where: str, values: Sequence[Any]) -> int:
+    def _count(self, selection: Selection) -> int:
+        """How many files meet the criteria; remembered until anything changes."""
         if selection == Selection(folder=selection.folder):
             return self._totals(selection.folder or "")[0]
+        if (remembered := self._counts.get(selection)) and remembered[0] == self._index.changes:
+            return remembered[1]
+        changes = self._index.changes
         match = _match(selection.search or "")
         if match and selection == Selection(search=selection.search) and not _short_words(selection.search or ""):
-            sql = f"SELECT count(*) FROM {self._search} WHERE {self._search} MATCH ?"  # noqa: S608 - our own names
-            values = (match,)
+            sql, values = f"SELECT count(*) FROM {self._search} WHERE {self._search} MATCH ?", [match]  # noqa: S608
         else:
+            where, values = self._criteria(selection)
             sql = f"SELECT count(*) FROM files WHERE {where}"  # noqa: S608 - our own names
         with self._index.reading() as db:
-            return int(db.execute(sql, values).fetchone()[0])
+            count = int(db.execute(sql, values).fetchone()[0])
+        if len(self._counts) >= COUNTS_REMEMBERED:
+            self._counts.clear()
+        self._counts[selection] = changes, count
+        return count
 
-    def _criteria(self, selection: Selection, *, is_narrow: bool) -> tuple[str, list[Any]]:
-        """The WHERE of a selection: to find the few that meet it, or to test rows on the way through many."""
-        clauses: list[str] = ["library = ?"]
+    def _criteria(
+        self, selection: Selection, *, walks: bool = False, reads_texts: bool = False
+    ) -> tuple[str, list[Any]]:
+        """The WHERE of a selection, and its values: to find what meets it, or to test what is met on a walk.
+
+        A plus keeps SQLite from going by that column. `reads_texts`: each text is looked through, instead of asking
+        for all that match.
+        """
+        is_small_folder = bool(selection.folder) and self._totals(selection.folder or "")[0] <= FEW
+        reads_texts = reads_texts or is_small_folder
+        is_listed = selection.filenames or selection.tag or selection.search
+        clauses: list[str] = [f"{'+' if is_listed and not walks and not is_small_folder else ''}library = ?"]
         values: list[Any] = [self._library]
+        plus = "+" if walks else ""
 
         def add(clause: str, *more: Any) -> None:
             clauses.append(clause)
             values.extend(more)
 
         if selection.folder:
-            add(*_in_folder("folder" if is_narrow else "+folder", selection.folder))
+            below, *ends = _in_folder("path", selection.folder)
+            folders = f"SELECT path FROM folders WHERE library = ? AND {below}"  # noqa: S608 - our own names
+            add(f"{plus}folder IN ({folders})", self._library, *ends)
         if selection.filenames:
-            add(*self._listed(selection.filenames))
+            add(f"{plus}id IN ({LISTED})", *self._listed(selection.filenames))
         if selection.tag:
-            add("id IN (SELECT file FROM tags WHERE tag = ?)", fold(selection.tag))
+            add(f"{plus}id IN (SELECT file FROM tags WHERE tag = ?)", fold(selection.tag))  # noqa: S608
         if selection.generation_type:
-            add("generation_type = ?" if is_narrow else "+generation_type = ?", selection.generation_type)
+            add("generation_type = ?", selection.generation_type)
         if selection.date_from:
             add("created >= ?", selection.date_from.timestamp())
         if selection.date_to:
             add("created <= ?", selection.date_to.timestamp())
         if selection.search:
-            match, words = _match(selection.search), _short_words(selection.search)
-            if match and is_narrow:
-                add(f"id IN (SELECT rowid FROM {self._search} WHERE {self._search} MATCH ?)", match)  # noqa: S608
-            elif match:
-                words = fold(selection.search).split()
-            for word in words:
-                add(f"(SELECT instr(searched, ?) FROM {self._details} d WHERE d.id = files.id) > 0", word)  # noqa: S608
+            self._add_search(selection.search, add, plus, reads_texts=reads_texts)
         return " AND ".join(clauses), values
 
-    def _listed(self, filenames: Sequence[str]) -> tuple[Any, ...]:
-        """Names with a folder mean that one file, names without mean every file of that name."""
-        clause = (
-            "(filename IN (SELECT value FROM json_each(?)) OR CASE folder WHEN '' THEN '' ELSE folder || '/' END "
-            "|| filename IN (SELECT value FROM json_each(?)))"
-        )
+    def _add_search(self, search: str, add: Callable[..., None], plus: str, *, reads_texts: bool) -> None:
+        if reads_texts:
+            for word in fold(search).split():
+                add(f"(SELECT instr(searched, ?) FROM {self._texts} t WHERE t.id = files.id) > 0", word)  # noqa: S608
+            return
+        if match := _match(search):
+            add(f"{plus}id IN (SELECT rowid FROM {self._search} WHERE {self._search} MATCH ?)", match)  # noqa: S608
+        for word in _short_words(search):
+            add(f"{plus}id IN (SELECT id FROM {self._texts} WHERE instr(searched, ?) > 0)", word)  # noqa: S608
+
+    def _listed(self, filenames: Sequence[str]) -> tuple[str, str, str, str]:
+        """The values of `LISTED`: names with a folder mean one file, names without mean every file of that name."""
         spelled = [spelling for name in filenames for spelling in _spellings(name)]
-        bare, whole = [[name for name in spelled if ("/" in name) is has_folder] for has_folder in (False, True)]
-        return clause, json.dumps(bare), json.dumps(whole)
+        bare = json.dumps([name for name in spelled if "/" not in name])
+        whole = json.dumps([_split(name) for name in spelled if "/" in name])
+        return bare, self._library, whole, self._library
 
     # Rows
 
     def _files(self, where: str, values: Sequence[Any]) -> list[StoredFile]:
         with self._index.reading() as db:
             rows = db.execute(
-                f"SELECT {COLUMNS}, about FROM files JOIN {self._details} USING (id) "  # noqa: S608 - our own names
+                f"SELECT {COLUMNS}, about FROM files JOIN {self._about} USING (id) "  # noqa: S608 - our own names
                 f"WHERE library = ? AND {where} ORDER BY folder, filename",
                 (self._library, *values),
             ).fetchall()
@@ -420,7 +461,7 @@ class Shelf:
         """The files, in the order of their numbers as given."""
         with self._index.reading() as db:
             rows = db.execute(
-                f"SELECT id, {COLUMNS}, about FROM files JOIN {self._details} USING (id) "  # noqa: S608 - our own names
+                f"SELECT id, {COLUMNS}, about FROM files JOIN {self._about} USING (id) "  # noqa: S608 - our own names
                 "WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(ids),),
             ).fetchall()

@@ -101,9 +101,8 @@ class Selection:
     date_from: datetime | None = None
     date_to: datetime | None = None
 
-    @property
-    def is_everything(self) -> bool:
-        return self == Selection()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "filenames", tuple(self.filenames))  # lists cannot be remembered, nor compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, urljoin
@@ -98,14 +98,6 @@ def is_public(address: Address) -> bool:
     )
 
 
-def is_foreign(address: Address) -> bool:
-    """True for public addresses outside the networks that this machine is in.
-
-    A neighbour has a public IPv6 address too, and a firewall that only lets us through. Blocks for some 0.1 ms.
-    """
-    return is_public(address) and not any(address in network for network in own_networks())
-
-
 def is_unicast(address: Address) -> bool:
     """True for public and private addresses, loopback included; never link-local ones or metadata of a cloud."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
@@ -122,11 +114,12 @@ def own_networks() -> list[Network]:
     for interface in psutil.net_if_addrs().values():
         for entry in interface:
             if entry.family in (socket.AF_INET, socket.AF_INET6):
-                found.extend(_network(entry.address.partition("%")[0], entry.netmask))
+                found.extend(network_of(entry.address.partition("%")[0], entry.netmask))
     return found
 
 
-def _network(text: str, netmask: str | None) -> Iterator[Network]:
+def network_of(text: str, netmask: str | None) -> Iterator[Network]:
+    """The network of an interface with that address and mask, as `psutil` writes them; none if they make no sense."""
     try:
         address = ip_address(text)
         bits = bin(int(ip_address(netmask))).count("1") if netmask else (64 if address.version == 6 else 32)
@@ -135,6 +128,14 @@ def _network(text: str, netmask: str | None) -> Iterator[Network]:
     if bits < WIDEST_NEIGHBOURHOOD[address.version]:
         bits = address.max_prefixlen
     yield ip_network((address, bits), strict=False)
+
+
+def is_foreign(address: Address, near: Callable[[], Sequence[Network]] = own_networks) -> bool:
+    """True for public addresses outside the networks that this machine is in.
+
+    A neighbour has a public IPv6 address too, and a firewall that only lets us through. Blocks for some 0.1 ms.
+    """
+    return is_public(address) and not any(address in network for network in near())
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Fetcher:
         self._lookups = ThreadPoolExecutor(4 * settings.at_once, thread_name_prefix="lookup")
 
     async def warm_up(self) -> None:
-        """Import the client and read the certificates, if that was not done: 0.5 s in a thread, spared the first fetch."""
+        """Import the client and read the certificates, in a thread: 0.5 s that the first fetch is spared."""
         if self._tls is None:
             self._tls = await asyncio.to_thread(_trusted)
 

@@ -27,11 +27,12 @@ from tests.serving import PROJECT, free_port
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by POSIX signals")
 
-KILLS = 5
+KILLS = 4
 CLIENTS = 4
 NAMES = 12  # few, so that uploads replace files and moves meet
-FEWEST_BETWEEN_KILLS = 40  # uploads and changes that were answered
+FEWEST_BETWEEN_KILLS = 50  # uploads and changes that were answered
 SEED = 2026
+SURE = {"confirm": "true"}
 FOLDERS = (None, "a", "a/b", "früh")
 
 
@@ -44,6 +45,7 @@ class Sent:
     kept: dict[str, str] = field(default_factory=dict)  # name → hash of the upload that was answered last
     described: dict[str, str] = field(default_factory=dict)
     in_doubt: set[str] = field(default_factory=set)  # names of which the last request got no answer
+    may_be_gone: set[str] = field(default_factory=set)  # those of them that were to be deleted
     count: int = 0
 
 
@@ -99,6 +101,7 @@ def work(url: str, server: psutil.Process, sent: Sent, until: int, random_moment
     Each client has names of its own, so that it knows what became of them.
     """
     sent.in_doubt.clear()
+    sent.may_be_gone.clear()
     lock = threading.Lock()
     seeds = [random_moment.random() for _ in range(CLIENTS)]
 
@@ -123,24 +126,32 @@ def work(url: str, server: psutil.Process, sent: Sent, until: int, random_moment
 
 
 def one_request(session: httpx.Client, name: str, lots: random.Random, sent: Sent, lock: threading.Lock) -> None:
-    if name not in sent.kept or lots.random() < 0.5:
+    chance = lots.random()
+    place = where(session, name)
+    if name not in sent.kept or chance < 0.5:
         recording = noise(lots)
         digest = hashlib.sha256(recording).hexdigest()
         with lock:
             sent.hashes.add(digest)
-        place = where(session, name)
+            sent.descriptions.add(digest)
         form = {"overwrite": "true", "description": digest} | ({"folder_path": place} if place else {})
-        sent.descriptions.add(digest)
         reply = session.post("/api/v1/voice", files={"voice_file": (name, recording)}, data=form)
         assert reply.status_code == httpx.codes.OK, reply.text
         sent.kept[name] = sent.described[name] = digest
-    else:
+    elif chance < 0.9:
         description = f"take {lots.random()}"
-        sent.descriptions.add(description)
+        with lock:
+            sent.descriptions.add(description)
         changes = {"description": description} | ({"folder_path": lots.choice(FOLDERS)} if lots.random() < 0.6 else {})
         reply = session.put(f"/api/v1/voice/{name}/metadata", json=changes)
         assert reply.status_code == httpx.codes.OK, reply.text
         sent.described[name] = description
+    else:
+        sent.may_be_gone.add(name)
+        reply = session.delete(f"/api/v1/voice/{place}/{name}" if place else f"/api/v1/voice/{name}", params=SURE)
+        assert reply.status_code == httpx.codes.OK, reply.text
+        sent.may_be_gone.remove(name)
+        del sent.kept[name]
 
 
 def where(session: httpx.Client, name: str) -> str | None:
@@ -162,13 +173,11 @@ def look_at(root: Path, url: str, sent: Sent) -> None:
         listed, there = settled(session, root)
     assert listed == there
     names = [path.name for path in root.rglob("*") if path.is_file()]
-    wanted = sorted([*sent.kept, *(f"{name}.json" for name in sent.kept)])
-    in_doubt = {*sent.in_doubt, *(f"{name}.json" for name in sent.in_doubt)} - set(wanted)  # never answered
-    assert sorted(set(names) - in_doubt) == wanted, "a file is lost, or something was left behind"
-    assert len(names) == len(set(names)), "a file is there twice, or a companion was left behind"
-    recordings = {name for name in names if name.endswith(".wav")}
-    assert {name.removesuffix(".json") for name in names} == recordings
-    assert len(names) == 2 * len(recordings)
+    recordings = [name for name in names if name.endswith(".wav")]
+    assert sorted(names) == sorted([*recordings, *(f"{name}.json" for name in recordings)]), "something was left behind"
+    assert len(recordings) == len(set(recordings)), "a file is there twice"
+    assert set(recordings) - set(sent.kept) <= sent.in_doubt, "a deleted file is back"
+    assert set(sent.kept) - set(recordings) <= sent.may_be_gone, "a file is lost"
     for path in root.rglob("*.wav"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         companion = companion_of(path)
@@ -178,7 +187,8 @@ def look_at(root: Path, url: str, sent: Sent) -> None:
         if path.name not in sent.in_doubt:
             assert digest == sent.kept[path.name]
             assert companion["description"] == sent.described[path.name]
-        sent.kept[path.name], sent.described[path.name] = digest, companion["description"]
+        sent.described[path.name] = companion["description"]
+    sent.kept = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.wav")}
 
 
 def companion_of(path: Path) -> dict[str, Any]:

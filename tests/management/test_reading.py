@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from management.libraries import Libraries
-from management.reading import PENDING_PREFIX
+from management.reading import LEAVING_PREFIX, PENDING_PREFIX
 from management.store import AudioStore, Limits
 from management.stored import Description, StoredFile
 from management.vc_inputs import VcInputCompanions
@@ -440,24 +440,36 @@ def test_a_companion_that_a_crash_ended_while_it_was_written_changes_nothing(
     assert recovered(libraries, store).description.name == "Anna"
 
 
+def leave(companion: Path) -> None:
+    """Its recording is about to go."""
+    companion.replace(companion.with_name(LEAVING_PREFIX + companion.name))
+
+
+@pytest.mark.parametrize("is_leaving", [False, True])
 def test_a_move_that_a_crash_ended_before_the_audio_moved_changes_nothing(
-    libraries: Libraries, store: AudioStore
+    libraries: Libraries, store: AudioStore, is_leaving: bool
 ) -> None:
     file = add(libraries, name="Anna")
+    companion = store.companion_path(file.path)
     (store.root / "folder").mkdir()
-    shutil.copy(store.companion_path(file.path), store.root / "folder" / f"{PENDING_PREFIX}anna.wav.json")
+    shutil.copy(companion, store.root / "folder" / f"{PENDING_PREFIX}anna.wav.json")
+    if is_leaving:
+        leave(companion)
 
-    assert recovered(libraries, store).relative == "anna.wav"
+    kept = recovered(libraries, store)
+
+    assert (kept.relative, kept.description.name) == ("anna.wav", "Anna")
 
 
-@pytest.mark.parametrize("is_pending", [True, False])
+@pytest.mark.parametrize("prefix", [PENDING_PREFIX, ""])
 def test_a_move_that_a_crash_ended_after_the_audio_moved_is_finished(
-    libraries: Libraries, store: AudioStore, is_pending: bool
+    libraries: Libraries, store: AudioStore, prefix: str
 ) -> None:
     file = add(libraries, name="Anna")
+    companion = store.companion_path(file.path)
     (store.root / "folder").mkdir()
-    prefix = PENDING_PREFIX if is_pending else ""
-    shutil.copy(store.companion_path(file.path), store.root / "folder" / f"{prefix}anna.wav.json")
+    shutil.copy(companion, store.root / "folder" / f"{prefix}anna.wav.json")
+    leave(companion)
     file.path.rename(store.root / "folder" / "anna.wav")
 
     moved = recovered(libraries, store)
@@ -465,14 +477,34 @@ def test_a_move_that_a_crash_ended_after_the_audio_moved_is_finished(
     assert (moved.relative, moved.description.name) == ("folder/anna.wav", "Anna")
 
 
+def test_a_deletion_that_a_crash_ended_before_the_audio_was_gone_changes_nothing(
+    libraries: Libraries, store: AudioStore
+) -> None:
+    leave(store.companion_path(add(libraries, name="Anna").path))
+
+    assert recovered(libraries, store).description.name == "Anna"
+
+
 def test_a_deletion_that_a_crash_ended_after_the_audio_was_gone_leaves_nothing(
     libraries: Libraries, store: AudioStore
 ) -> None:
-    add(libraries).path.unlink()
+    file = add(libraries)
+    leave(store.companion_path(file.path))
+    file.path.unlink()
 
     store.recover()
+    store.rescan()
 
-    assert on_disk(store.root) == []
+    assert on_disk(store.root) == listed(store) == []
+
+
+def test_a_voice_that_came_after_a_deletion_that_a_crash_ended_keeps_its_own_companion(
+    libraries: Libraries, store: AudioStore
+) -> None:
+    leave(store.companion_path(add(libraries, name="old").path))
+    add(libraries, content=tone(880), name="new")
+
+    assert recovered(libraries, store).description.name == "new"
 
 
 def test_a_companion_that_a_person_wrote_before_its_audio_came_stays(store: AudioStore) -> None:

@@ -91,7 +91,7 @@ def test_with_overwrite_the_new_file_and_its_companion_take_the_place_of_the_old
 
     assert second.path.read_bytes() == tone(880)
     assert companion_of(second)["text"] == "second"
-    assert same(*found(store).files, second)
+    assert [same(file, second) for file in found(store).files] == [True]
 
 
 def test_of_several_uploads_of_one_name_at_once_one_is_taken(store: AudioStore, upload: Any) -> None:

@@ -14,7 +14,7 @@ from management.voices import Voices
 from resilience.errors import AmbiguousVoice, FileMissing, InvalidPath, NameTaken, VoiceNotFound
 from tests.management.sounds import MAX_BYTES, at_once, drop, found, listed, on_disk, tone
 
-DETAILS = {
+DETAILS: dict[str, Any] = {
     "name": "Frühling",
     "description": "warm and slow",
     "tags": ["calm", "Deep"],
@@ -310,7 +310,11 @@ def test_quality_is_measured_anew_and_kept(voices: Voices) -> None:
 def test_every_use_is_counted_though_many_come_at_once(voices: Voices) -> None:
     file = add(voices, **DETAILS)
 
-    at_once(8, lambda _: [voices.record_use("anna.wav") for _ in range(5)])
+    def use(_: int) -> None:
+        for _ in range(5):
+            voices.record_use("anna.wav")
+
+    at_once(8, use)
 
     used = voices.get("anna")
     assert used.usage_count == companion(voices, "anna.wav")["usage_count"] == 40

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,16 @@ def test_what_is_done_by_hand_shows_up(store: AudioStore) -> None:
     assert comes_true(lambda: listed(store) == ["first.wav"])
 
 
+def is_listed(store: AudioStore) -> bool:
+    return "deep/down/new.wav" in listed(store)
+
+
 def test_every_library_is_watched(watched: Libraries) -> None:
     for store in watched.stores:
         drop(store.root / "deep" / "down" / "new.wav", tone())
 
     for store in watched.stores:
-        assert comes_true(lambda store=store: "deep/down/new.wav" in listed(store))
+        assert comes_true(partial(is_listed, store))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes, links, permissions")

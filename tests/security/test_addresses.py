@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from security.addresses import (
     is_foreign,
     is_public,
     is_unicast,
+    network_of,
     own_networks,
     require_permitted,
 )
@@ -59,12 +60,33 @@ def test_no_private_address_is_public_inside_another(number: int) -> None:
     assert is_public(IPv6Address(0x0064_FF9B << 96 | number)) == is_public(inner)
 
 
-def test_neighbours_are_not_foreign_even_where_their_addresses_are_public() -> None:
-    near = {str(network.network_address) for network in own_networks()}
+@pytest.mark.parametrize(
+    ("address", "netmask", "network"),
+    [
+        ("8.8.8.20", "255.255.255.0", "8.8.8.0/24"),
+        ("8.8.8.20", None, "8.8.8.20/32"),
+        ("8.8.8.20", "255.0.0.0", "8.8.8.20/32"),
+        ("2a00:1450::5", "ffff:ffff:ffff:ffff::", "2a00:1450::/64"),
+        ("2a00:1450::5", None, "2a00:1450::/64"),
+        ("2a00:1450::5", "ffff::", "2a00:1450::5/128"),
+    ],
+)
+def test_neighbours_are_not_foreign_even_where_their_addresses_are_public(
+    address: str, netmask: str | None, network: str
+) -> None:
+    near = list(network_of(address, netmask))
 
+    assert near == [ip_network(network)]
+    assert not is_foreign(ip_address(address), lambda: near)
+    assert not is_foreign(near[0][-1], lambda: near)
+    assert is_foreign(near[0][-1] + 1, lambda: near)
+    assert not is_foreign(ip_address("10.0.0.1"), lambda: near)
+
+
+def test_this_machine_is_near() -> None:
     assert any(network.is_loopback for network in own_networks())
-    assert not any(is_foreign(ip_address(text)) for text in near)
-    assert is_foreign(ip_address("8.8.8.8"))
+    assert is_foreign(ip_address("1.1.1.1"))
+    assert list(network_of("weird", None)) == []
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd12::1", "8.8.8.8", "100.64.0.1"])

@@ -686,7 +686,7 @@ def test_a_compressed_answer_is_not_unpacked(encoding: str, site: Site, tmp_path
 
 
 @pytest.mark.parametrize("headers", [{f"x{i}": "y" for i in range(200)}, {"x": "y" * 40_000}, {"x": "y" * 200_000}])
-def test_a_head_that_is_too_long_is_not_taken(headers: dict[str, str], site: Site, tmp_path: Path) -> None:
+def test_a_head_that_is_too_long_is_not_taken(headers: dict[str, Any], site: Site, tmp_path: Path) -> None:
     site.replies["/a.wav"] = [reply(**headers)]
 
     refused(DownloadFailed, site.url(), tmp_path)
@@ -823,7 +823,7 @@ def test_no_more_are_fetched_at_once_than_allowed(site: Site, tmp_path: Path) ->
 def test_who_finds_no_place_in_time_is_told_to_come_later(site: Site, tmp_path: Path) -> None:
     site.replies["/a.wav"] = [lambda connection: drip(connection, site.ended)]
 
-    async def three() -> list[BaseException | None]:
+    async def three() -> tuple[BaseException | None, ...]:
         async def one() -> None:
             async with fetcher.fetch(site.url(), tmp_path):
                 pass

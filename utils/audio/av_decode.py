@@ -1,4 +1,4 @@
-"""What libsndfile cannot read: AAC, M4A and other MP4, WebM and other Matroska, by FFmpeg's libraries in PyAV.
+"""What libsndfile cannot read, by FFmpeg's libraries in PyAV: AAC, MP4 as M4A, Matroska as WebM, streams of FLAC.
 
 FFmpeg is told which of its readers to use, by the content's first bytes, and never guesses: its guesses include
 playlists and manifests, which name other files and addresses that it would open.
@@ -25,6 +25,7 @@ PLAIN_SAMPLES = "pcm_"  # codecs of uncompressed samples
 MOST_STREAMS = 16  # a telephone's video has six
 MOST_BYTES_AT_ONCE = 32 << 20  # an index of 1.4 million packets: eight hours of AAC
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # what such a file may begin with
+HEAD_BYTES = 26
 EBML = b"\x1a\x45\xdf\xa3"
 
 
@@ -34,6 +35,7 @@ class Container(NamedTuple):
 
 
 AAC, M4A, WEBM = Container("aac", "aac"), Container("m4a", "mov"), Container("webm", "matroska")
+FLAC = Container("flac", "flac")
 
 
 class Stream(Protocol):
@@ -47,15 +49,18 @@ class Stream(Protocol):
 def container_of(stream: BinaryIO) -> Container | None:
     """What a file is by its first bytes, if it is one of those read here. Moves the file's position."""
     stream.seek(0)
-    head = stream.read(16)
+    head = stream.read(HEAD_BYTES)
     if head[:3] == b"ID3" and len(head) >= 10:  # a tag that may come before AAC; its size is four times seven bits
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         stream.seek(10 + size)
-        head = stream.read(16)
+        head = stream.read(HEAD_BYTES)
     if head[4:8] in MP4_BOXES:
         return M4A
     if head.startswith(EBML):
         return WEBM
+    # A stream of FLAC does not know how many samples it will have (36 bits from byte 21), and libsndfile must.
+    if head.startswith(b"fLaC") and len(head) == HEAD_BYTES and not head[21] & 0x0F and not any(head[22:26]):
+        return FLAC
     # The sync word of ADTS; MP3 has the same twelve bits, but never layer 0.
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return AAC

@@ -1,4 +1,4 @@
-"""Integrated loudness by ITU-R BS.1770-4, of audio that arrives in blocks."""
+"""Integrated loudness by ITU-R BS.1770-4, of audio that arrives in blocks, and its range by EBU Tech 3342."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ HOPS_PER_S = 10
 HOPS_OF_A_BLOCK = 4  # gating blocks of 400 ms, each sharing three quarters with the one before
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
+HOPS_OF_A_SHORT_TERM = 30  # Tech 3342: the range is that of stretches of 3 s
+RANGE_GATE_LU = -20.0
+RANGE_PERCENTILES = (10, 95)
 OFFSET_LU = -0.691  # makes a sine of 997 Hz at full scale -3.01 LUFS
 RESPONSE_S = 0.08  # of the weighting filter; what would come later is below -130 dB
 TRANSFORM_PER_RESPONSE = 6  # about where filtering is cheapest
@@ -26,7 +29,7 @@ class LoudnessMeter:
     """
 
     def __init__(self, sample_rate: int, channels: int = 1) -> None:
-        self._filter = _KWeighting(sample_rate, channels)
+        self._filter = KWeighting(sample_rate, channels)
         self._hops = _Hops(sample_rate)
 
     def add(self, block: NDArray[np.float32]) -> None:
@@ -39,15 +42,28 @@ class LoudnessMeter:
         """Of all that was added; None if it is shorter than a gating block or none of it passes the absolute gate."""
         hops = self._hops.copy()
         hops.add(self._filter.rest())
-        powers = hops.block_powers()
-        loud = powers[powers > _power(ABSOLUTE_GATE_LUFS)]
-        if not len(loud):
-            return None
-        relative_gate_lufs = _lufs(loud.mean()) + RELATIVE_GATE_LU
-        return _lufs(loud[loud > _power(relative_gate_lufs)].mean())
+        return gated_lufs(hops.block_powers())
 
 
-class _KWeighting:
+def gated_lufs(block_powers: NDArray[np.float64]) -> float | None:
+    """Of the mean squares of gating blocks (weighted); None if none of them passes the absolute gate."""
+    loud = block_powers[block_powers > power(ABSOLUTE_GATE_LUFS)]
+    if not len(loud):
+        return None
+    return lufs(loud[loud > power(lufs(loud.mean()) + RELATIVE_GATE_LU)].mean())
+
+
+def range_lu(short_term_powers: NDArray[np.float64]) -> float | None:
+    """The loudness range of the mean squares of stretches of 3 s (weighted), which should overlap by nearly all of it;
+    None if none of them passes the absolute gate."""
+    loud = short_term_powers[short_term_powers > power(ABSOLUTE_GATE_LUFS)]
+    if not len(loud):
+        return None
+    low, high = np.percentile(loud[loud > power(lufs(loud.mean()) + RANGE_GATE_LU)], RANGE_PERCENTILES)
+    return lufs(high) - lufs(low)
+
+
+class KWeighting:
     """The standard's two filters as one, applied by the fast Fourier transform (overlap-save)."""
 
     def __init__(self, sample_rate: int, channels: int) -> None:
@@ -116,11 +132,12 @@ class _Hops:
         return -(-(hop + 1) * self._rate // HOPS_PER_S)
 
 
-def _lufs(power: float) -> float:
+def lufs(power: float) -> float:
+    """Of a weighted mean square above 0."""
     return OFFSET_LU + 10 * math.log10(power)
 
 
-def _power(lufs: float) -> float:
+def power(lufs: float) -> float:
     return float(10 ** ((lufs - OFFSET_LU) / 10))
 
 

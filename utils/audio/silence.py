@@ -50,13 +50,15 @@ def shortened(waveform: Waveform, threshold: float = 0.06, margin_s: float = 0.2
 def _kept(samples: Samples, rate: int, threshold: float, margin_s: float) -> Iterator[tuple[int, int]]:
     """Start and end sample of what stays, in order; they neither touch nor overlap."""
     count = len(samples)
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak == 0.0:
+    frame = max(1, round(FRAME_S * rate))
+    starts = np.arange(0, count, frame)
+    peaks = np.zeros(1)
+    if count:
+        peaks = np.maximum(np.maximum.reduceat(samples, starts), -np.minimum.reduceat(samples, starts))
+    if not peaks.any():
         yield 0, count
         return
-    frame = max(1, round(FRAME_S * rate))
-    peaks = np.maximum.reduceat(np.abs(samples), np.arange(0, count, frame))
-    loud = peaks >= threshold * peak
+    loud = peaks >= threshold * float(peaks.max())
     changes = np.flatnonzero(np.diff(loud, prepend=False, append=False))
     margin, least = round(margin_s * rate), round(LEAST_SILENCE_S * rate)
     start = end = last_loud = -1

@@ -29,7 +29,7 @@ LAST_RESORT = "ffmpeg"  # comes with PyAV, where none of them can be had
 NONE = "none"  # what is said to have stretched what needed no stretching
 SLOWEST, FASTEST = 0.25, 4.0
 
-CONTEXT_S = 0.2  # stretched on either side of a part and cut away: see _mirrored
+CONTEXT_S = 0.2  # stretched on either side of a part and cut away: see _with_context
 PART_S = (8.0, 12.0)  # a part ends at the quietest moment in this range: some 0.1 s of work, and bounded memory
 QUIET_S = 0.02  # how long that moment is
 SEAM_S = 0.01  # neighbours are cross-faded over it
@@ -39,7 +39,7 @@ TDHS_PERIODS = (24, 2400)  # the shortest and longest that it takes, in samples
 TDHS_PEAK = 32_000.0
 MOST_GAIN = 2.0
 WINDOW_S = 1024 / 24_000  # of the phase vocoders; librosa's own 2048 samples smear speech at 24 kHz
-HOPS_PER_WINDOW = 8
+HOPS_PER_WINDOW, HOPS_PER_WINDOW_SLOWED = 8, 4  # made slower, the original is still looked at as often
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,13 @@ def stretched(
     total = round(len(waveform.samples) / factor)
     if not waveform.samples.any():
         return Waveform(np.zeros(total, np.float32), rate), name
-    samples, context = _mirrored(waveform)
     result = np.zeros(total, np.float32)
-    seam = round(SEAM_S * rate / 2)
+    seam, context = round(SEAM_S * rate / 2), math.ceil(CONTEXT_S * rate)
     for start, end in _parts(waveform):
         check()
         first = max(0, round(start / factor) - (seam if start else 0))
         last = min(total, round(end / factor) + (seam if end < len(waveform.samples) else 0))
-        part = stretcher(samples[start : end + 2 * context], rate, factor)
+        part = stretcher(_with_context(waveform.samples, start, end, context), rate, factor)
         offset = first - round((start - context) / factor)
         part = part[offset : offset + last - first]
         if start:
@@ -126,8 +125,8 @@ def _stretcher(name: str) -> Stretcher | None:
         return None
 
 
-def _mirrored(waveform: Waveform) -> tuple[Samples, int]:
-    """The samples between their own mirror images, and how many samples each of those has.
+def _with_context(samples: Samples, start: int, end: int, context: int) -> Samples:
+    """A part with `context` samples more on both sides; beyond the ends of the recording is its mirror image.
 
     Every method needs something on both sides of what it stretches: TDHS gives its last three periods out
     unstretched, a vocoder's first and last windows are half empty. Mirrored, because zeros would put a step in front
@@ -135,8 +134,9 @@ def _mirrored(waveform: Waveform) -> tuple[Samples, int]:
     """
     import numpy as np
 
-    context = math.ceil(CONTEXT_S * waveform.sample_rate)
-    return np.pad(waveform.samples.astype(np.float32, copy=False), context, mode="symmetric"), context
+    part = samples[max(0, start - context) : end + context]
+    missing = max(0, context - start), max(0, end + context - len(samples))
+    return np.pad(part, missing, mode="symmetric").astype(np.float32, copy=False)
 
 
 def _parts(waveform: Waveform) -> Iterator[tuple[int, int]]:
@@ -167,11 +167,10 @@ def _keep_level(result: Samples, original: Samples) -> None:
 
     A phase vocoder loses level, up to 5 dB at 4.0, and changes the shape of the wave, and so its peak.
     """
-    import numpy as np
-
-    power, wanted, peak = np.square(result).mean(), np.square(original).mean(), np.abs(result).max(initial=0.0)
+    peak = max(float(result.max(initial=0.0)), -float(result.min(initial=0.0)))
     if peak > 0:
-        result *= min(np.sqrt(wanted / max(power, wanted / MOST_GAIN**2)), 1 / peak)
+        power, wanted = (float(samples @ samples) / len(samples) for samples in (result, original))
+        result *= min(math.sqrt(wanted / max(power, wanted / MOST_GAIN**2)), 1 / peak)
 
 
 def _tdhs() -> Stretcher:
@@ -212,9 +211,10 @@ def _tdhs() -> Stretcher:
     return stretch
 
 
-def _window(rate: int) -> int:
-    """Samples of a phase vocoder's window, a power of two."""
-    return 1 << max(5, round(math.log2(WINDOW_S * rate)))
+def _window(rate: int, factor: float) -> tuple[int, int]:
+    """Samples of a phase vocoder's window, a power of two, and from one window of its result to the next."""
+    size = 1 << max(5, round(math.log2(WINDOW_S * rate)))
+    return size, size // (HOPS_PER_WINDOW if factor > 1 else HOPS_PER_WINDOW_SLOWED)
 
 
 def _librosa() -> Stretcher:
@@ -222,10 +222,8 @@ def _librosa() -> Stretcher:
     from librosa.effects import time_stretch  # librosa itself imports nothing before it is asked for
 
     def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        window = _window(rate)
-        result = time_stretch(
-            np.ascontiguousarray(samples), rate=factor, n_fft=window, hop_length=window // HOPS_PER_WINDOW
-        )
+        size, hop = _window(rate, factor)
+        result = time_stretch(np.ascontiguousarray(samples), rate=factor, n_fft=size, hop_length=hop)
         return np.asarray(result, np.float32)
 
     return stretch
@@ -237,8 +235,7 @@ def _torchaudio() -> Stretcher:
     from torchaudio.functional import phase_vocoder
 
     def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        size = _window(rate)
-        hop = size // HOPS_PER_WINDOW
+        size, hop = _window(rate, factor)
         with torch.inference_mode():
             window = torch.hann_window(size)
             spectra = torch.stft(
@@ -280,7 +277,7 @@ def _ffmpeg() -> Stretcher:
             except (av.error.BlockingIOError, av.error.EOFError):
                 break
             assert isinstance(piece, av.AudioFrame)
-            pieces.append(piece.to_ndarray().reshape(-1))
+            pieces.append(np.asarray(piece.to_ndarray().reshape(-1), np.float32))
         return np.concatenate(pieces)
 
     return stretch

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from utils.audio.waveform import Waveform
 
-FRAME_S, HOP_S = 0.02, 0.01
-BAND_EDGES_HZ = (150.0, 700.0, 2500.0, 6000.0, math.inf)  # below: hum; narrower: noise alone would rise and fall more
+HOP_S = 0.01
+FRAMES_AT_ONCE = 256
+BANDS_FROM_HZ = (150.0, 700.0, 2500.0, 6000.0)  # below: hum; narrower: noise alone would rise and fall more
 QUIET_S = 0.12  # a recording's quietest stretch of this length is its noise
 LEAST_CONTRAST_DB = 10.0  # of the loud frames above that noise; with less it may be speech without a pause
 SOFTEST_DB = -52.0  # against the loud frames: the softest speech, where there is no noise
@@ -68,21 +69,23 @@ def edges(waveform: Waveform) -> tuple[int, int]:
     if not heard.any():
         return 0, count
     first, last = _long_enough(heard)
-    # Frame i is centred at (i + 1) hops and half as wide at half its height.
-    return max(0, round((first + 0.5) * hop)), min(count, round((last + 1.5) * hop))
+    # Frame i is centred at (i + 1) hops; half a hop from there it hears half as well.
+    start = round((first + 0.5) * hop) if first else 0
+    return start, round((last + 1.5) * hop) if last < len(levels) - 1 else count
 
 
 def _levels(samples: Samples, rate: int, hop: int) -> Samples:
     """Power in each band, shape (frames, bands), of frames of two hops that follow each other by one."""
     size = 2 * hop
-    if len(samples) < size:
-        return np.zeros((0, len(BAND_EDGES_HZ) - 1), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
-    spectra = np.fft.rfft(frames * (window / np.float32(size / 2)), axis=1)
-    powers = np.square(spectra.real) + np.square(spectra.imag)
-    bins = [math.ceil(edge * size / rate) for edge in BAND_EDGES_HZ[:-1] if edge < 0.45 * rate]
-    return np.add.reduceat(powers, bins, axis=1).astype(np.float32)
+    window = np.hanning(size + 1)[:-1].astype(np.float32) / np.float32(hop)
+    bins = [math.ceil(edge * size / rate) for edge in BANDS_FROM_HZ if edge < 0.45 * rate]
+    levels = [np.zeros((0, len(bins)), np.float32)]
+    for start in range(0, len(samples) - size + 1, FRAMES_AT_ONCE * hop):
+        block = samples[start : start + (FRAMES_AT_ONCE + 1) * hop]
+        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(block, size)[::hop] * window, axis=1)
+        powers = np.square(spectra.real) + np.square(spectra.imag)
+        levels.append(np.add.reduceat(powers, bins, axis=1).astype(np.float32, copy=False))
+    return np.concatenate(levels)
 
 
 def _heard(levels: Samples) -> NDArray[np.bool_]:

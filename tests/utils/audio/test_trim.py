@@ -41,7 +41,8 @@ def levels_db(samples):
 
 def vowel(rng):
     times_s = np.arange(round(rng.uniform(0.3, 2) * RATE)) / RATE
-    sound = sum(np.sin(2 * np.pi * rng.uniform(90, 300) * k * times_s + k) / k for k in range(1, 12))
+    phase = 2 * np.pi * rng.uniform(90, 300) * times_s
+    sound = sum(np.sin(k * phase + k) / k for k in range(1, 12))
     sound[:STEP] *= np.linspace(0, 1, STEP)
     sound[-STEP:] *= np.linspace(1, 0, STEP)
     return sound
@@ -192,9 +193,9 @@ def test_the_burst_that_ends_a_word_is_kept_and_a_click_far_away_is_not():
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])
 def test_other_sample_rates_are_trimmed_alike(rate):
-    samples = np.concatenate([np.zeros(rate), tone(0.5, rate=rate).samples, np.zeros(rate)]).astype(np.float32)
+    sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate)
 
-    result = trimmed(Waveform(samples, rate), THRESHOLD_MS)
+    result = trimmed(Waveform(np.pad(sound, rate).astype(np.float32), rate), THRESHOLD_MS)
 
     assert result.waveform.duration_s == pytest.approx(0.6, abs=0.03)
     assert result.start_s == pytest.approx(0.95, abs=0.02)
