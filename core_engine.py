@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+import mastering
 from config.settings import ConversionSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
@@ -30,7 +31,6 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
-from mastering import bitrates, master
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
@@ -104,11 +104,11 @@ class CoreEngine:
         for threads in (self._finishers, self._readers):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def warm_up() -> None:
+    def warm_up(self) -> None:
         """Import what is left out of the start, so that the first request does not wait for it."""
-        for name in ("utils.audio.live_join", "utils.audio.live_encode", "soundfile"):
+        for name in ("utils.audio.live_join", "utils.audio.live_encode", "soundfile", "av"):
             importlib.import_module(name)
+        mastering.warm_up(self._speech)
 
     def options(self, request: SpeechRequest) -> SpeechSettings:
         """The defaults of the server and the voice, with what the request says in their place. As Planner.options."""
@@ -321,7 +321,7 @@ class CoreEngine:
         def finish() -> tuple[float, Sequence[SavedFile]]:
             waveform = join()
             clock.lap("join_s")
-            done = master(waveform, record.options, cancellation.check)
+            done = mastering.master(waveform, record.options, cancellation.check)
             clock.laps.update(done.laps)
             plan.warnings.extend(done.warnings)
             files = self._outputs.save(
@@ -331,7 +331,7 @@ class CoreEngine:
                 name_parameters=record.name_parameters,
                 folder=record.folder,
                 formats=record.options.export_formats,
-                bitrates=bitrates(record.options),
+                bitrates=mastering.bitrates(record.options),
                 companion=record.companion(done, clock.laps),
                 check=cancellation.check,
             )

@@ -99,7 +99,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         fetcher = Fetcher(settings.fetch, min_free_bytes=settings.storage.min_free_mb * 1_000_000)
         app.state.cleanup, app.state.fetcher = cleanup, fetcher
         await host.start()
-        warming_up = asyncio.gather(asyncio.to_thread(CoreEngine.warm_up), asyncio.to_thread(libraries.open))
+        warming_up = asyncio.gather(asyncio.to_thread(core.warm_up), asyncio.to_thread(libraries.open))
         cleanup.start()
         try:
             yield

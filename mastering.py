@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from config.settings import SoundSettings
 from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
-SWITCHES = {"use_auto_editor": False, "speed_factor": 1.0, "trim": False, "normalize_audio": False}  # and what is "off"
+OFF = {"use_auto_editor": False, "speed_factor": 1.0, "trim": False, "normalize_audio": False}  # in the order of stages
 
 
 @dataclass(slots=True)
@@ -28,16 +27,10 @@ class Mastered:
     laps: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def lap(self, stage: str) -> Iterator[None]:
-        began_at = time.perf_counter()
-        yield
-        self.laps[f"{stage}_s"] = time.perf_counter() - began_at
-
 
 def switched_on(options: SoundSettings) -> list[str]:
     """The options that ask for a stage."""
-    return [name for name, off in SWITCHES.items() if getattr(options, name) != off]
+    return [name for name, off in OFF.items() if getattr(options, name) != off]
 
 
 def master(waveform: Waveform, options: SoundSettings, check: Callable[[], None] = lambda: None) -> Mastered:
@@ -47,15 +40,17 @@ def master(waveform: Waveform, options: SoundSettings, check: Callable[[], None]
     """
     done = Mastered(waveform)
     stages = {
-        "use_auto_editor": _shorten_silences,
-        "speed_factor": _change_speed,
-        "trim": _trim,
-        "normalize_audio": _normalize,
+        "use_auto_editor": ("auto_editor", _shorten_silences),
+        "speed_factor": ("speed", _change_speed),
+        "trim": ("trim", _trim),
+        "normalize_audio": ("loudness", _normalize),
     }
     for switch in switched_on(options):
+        name, stage = stages[switch]
         check()
-        with done.lap(switch.removeprefix("use_").removesuffix("_factor").removesuffix("_audio")):
-            stages[switch](done, options)
+        began_at = time.perf_counter()
+        done.applied.append({"stage": name, **stage(done, options, check)})
+        done.laps[f"{name}_s"] = time.perf_counter() - began_at
     return done
 
 
@@ -70,43 +65,48 @@ def warm_up(options: SoundSettings) -> None:
     stretch.warm_up(options.speed_factor_library)
 
 
-def _shorten_silences(done: Mastered, options: SoundSettings) -> None:
+Check = Callable[[], None]
+
+
+def _shorten_silences(done: Mastered, options: SoundSettings, _: Check) -> dict[str, Any]:
     from utils.audio.silence import shortened
 
     short = shortened(done.waveform, options.ae_threshold, options.ae_margin)
     if options.keep_original_wav_ae:
         done.original = done.waveform
     done.waveform = short.waveform
-    done.applied.append({"stage": "auto_editor", "removed_s": round(short.removed_s, 4), "cuts": short.cuts})
+    return {"removed_s": round(short.removed_s, 4), "cuts": short.cuts}
 
 
-def _change_speed(done: Mastered, options: SoundSettings) -> None:
+def _change_speed(done: Mastered, options: SoundSettings, check: Check) -> dict[str, Any]:
     from utils.audio.stretch import stretched
 
-    done.waveform, library = stretched(done.waveform, options.speed_factor, options.speed_factor_library)
-    done.applied.append({"stage": "speed", "factor": options.speed_factor, "library": library})
-    if options.speed_factor_library not in ("auto", library):
-        done.warnings.append(f"{options.speed_factor_library} is not available here: {library} changed the speed")
+    wanted = options.speed_factor_library
+    done.waveform, library = stretched(done.waveform, options.speed_factor, wanted, check)
+    if wanted not in ("auto", library):
+        done.warnings.append(f"{wanted} is not available here: {library} changed the speed")
+    return {"factor": options.speed_factor, "library": library}
 
 
-def _trim(done: Mastered, options: SoundSettings) -> None:
+def _trim(done: Mastered, options: SoundSettings, _: Check) -> dict[str, Any]:
     from utils.audio.trim import trimmed
 
     cut = trimmed(done.waveform, options.trim_threshold_ms)
     done.waveform = cut.waveform
-    done.applied.append({"stage": "trim", "start_s": round(cut.start_s, 4), "end_s": round(cut.end_s, 4)})
+    return {"start_s": round(cut.start_s, 4), "end_s": round(cut.end_s, 4)}
 
 
-def _normalize(done: Mastered, options: SoundSettings) -> None:
+def _normalize(done: Mastered, options: SoundSettings, check: Check) -> dict[str, Any]:
     from utils.audio.leveling import normalized
 
-    level = normalized(
+    leveled = normalized(
         done.waveform,
         method=options.normalize_method,
         level=options.normalize_level,
         true_peak_dbtp=options.normalize_tp,
         lra=options.normalize_lra,
+        check=check,
     )
-    done.waveform = level.waveform
-    done.applied.append({"stage": "loudness", "method": options.normalize_method, **level.about()})
-    done.warnings.extend(level.notes)
+    done.waveform = leveled.waveform
+    done.warnings.extend(leveled.notes)
+    return {"method": options.normalize_method, **leveled.about()}

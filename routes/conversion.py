@@ -71,11 +71,11 @@ async def convert_voice(
             query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
         )
         sources = Sources(request, borrowed)
-        conversion = replace(
-            body.to_request(),
-            source_file=await sources.recording(body.input_audio_source, files.get("input_audio")),
-            voice_file=await sources.recording(body.target_voice_source, files.get("target_voice")),
-        )
+        conversion = body.to_request()
+        if source := await sources.recording(body.input_audio_source, files.get("input_audio")):
+            conversion = replace(conversion, source=source.relative, source_file=source)
+        if voice := await sources.recording(body.target_voice_source, files.get("target_voice")):
+            conversion = replace(conversion, voice=voice.relative, voice_file=voice)
         if wanted.mode == "live":
             stream = core.stream_conversion(conversion)
             return await live_audio(request, stream, wanted.format, bitrates(options), borrowed.pop_all())

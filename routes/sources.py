@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 
 from management.libraries import Libraries
 from planning import Borrowed
-from routes.deps import in_heavy_thread
+from routes.deps import in_heavy_thread, unless_client_leaves
 from routes.uploads import MEGABYTE
 from security.fetch import Fetcher
 
@@ -37,7 +37,7 @@ class Sources:
         if upload is not None:
             return await self._uploaded(upload)
         if named is not None and named.lower().startswith(WEB):
-            return await self._fetched(named)
+            return await unless_client_leaves(self._request, self._fetched(named))
         return None
 
     async def _uploaded(self, upload: UploadFile) -> Borrowed:

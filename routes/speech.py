@@ -46,8 +46,9 @@ async def create_speech(
     stops the work.
     """
     async with AsyncExitStack() as borrowed:
-        voice_file = await Sources(request, borrowed).recording(body.reference_audio_filename)
-        speech = replace(body.to_request(), voice_file=voice_file)
+        speech = body.to_request()
+        if voice := await Sources(request, borrowed).recording(body.reference_audio_filename):
+            speech = replace(speech, voice=voice.relative, voice_file=voice)
         options = await asyncio.to_thread(core.options, speech)
         wanted = delivery(
             query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options

@@ -48,8 +48,10 @@ class AvEncoder:
         pages = {"page_duration": LIVE_PAGE_US if is_live else FILE_PAGE_US} if coding is OPUS else {}
         # bitexact leaves out what differs from one encoding to the next: serial numbers, the encoder's version
         self._container = av.open(_OneWay(sink), "w", format=coding.container, options={"fflags": "+bitexact", **pages})
-        self._stream = self._container.add_stream(coding.codec, rate=self._rate)
-        context = self._stream.codec_context
+        stream = self._container.add_stream(coding.codec, rate=self._rate)
+        assert isinstance(stream, av.AudioStream)
+        self._stream = stream
+        context = stream.codec_context
         context.layout, context.format, context.bit_rate = "mono", coding.sample_format, bitrate_kbps * 1000
         self._position = 0
 

@@ -21,9 +21,12 @@ MOST_GAIN_DB = 30.0  # with more of it, what gets louder is the noise
 SILENT_PEAK = 2.0**-15  # the smallest step of 16 bits
 CLOSE_LU, FAR_LU = 0.02, 0.1  # where a search ends; how far off a result may be before it is made again
 HEAVY_DB = 6.0  # of loudness lost to the limiter: beyond, most of what is added is taken away again
-SPARED_LU = 0.35  # as much less is good enough there; it spares the limiter the steepest part
+SPARED_LU = 0.25  # as much less is good enough there; it spares the limiter the steepest part
 MOST_LOST_DB = 10.0
-SEARCHES, MAKINGS = 12, 3
+SEARCHES, MAKINGS = 12, 3  # at most, for a gain and of the sound
+FAR_DB = (
+    0.05  # of a peak over its ceiling: beyond, the limiter is asked for more, up to it all is made that much softer
+)
 CEILING_MARGIN_DB = 0.02  # a gain curve moves peaks by some thousandths of a decibel
 SHORTEST_RANGE_S = 10.0  # of a sound with a loudness range: fewer stretches of 3 s say little about it
 RANGE_TOLERANCE_LU, RANGE_AIM_LU = 0.5, -0.2  # wider than asked for: is narrowed; narrowed to
@@ -114,29 +117,37 @@ def _to_loudness(waveform: Waveform, level: float, true_peak_dbtp: float, lra: f
         sound = sound.under(ride)
     gain_db = sound.gain_to(level)
     if gain_db > MOST_GAIN_DB:
-        gain_db, level = MOST_GAIN_DB, sound.loudness_lufs(MOST_GAIN_DB) or level
-        notes.append(f"the sound is very quiet: {gain_db:g} dB louder it is at {level:.1f} LUFS; more would raise noise")
+        gain_db, level = MOST_GAIN_DB, level - gain_db + MOST_GAIN_DB
+        notes.append(
+            f"the sound is very quiet: it was made {gain_db:g} dB louder and no more, or its noise would be heard"
+        )
 
     ceiling = _factor(true_peak_dbtp)
     is_limited = bool(sound.peaks.max() * _factor(gain_db) > ceiling)
     if is_limited:
         made = _limited(waveform, sound, ride, gain_db, level, ceiling, check)
-        notes += _about_limiting(made, level, true_peak_dbtp)
     else:
-        made = _Made.of(waveform, sound, ride, gain_db, check)
+        made = _made(waveform, sound, ride, gain_db, check)
     made.hold(ceiling, check)
-    lra_after_lu = made.sound.range_lu()
+    lra_after_lu = made.foreseen.range_lu()
+    if made.lost_db > HEAVY_DB and made.loudness_lufs is not None:
+        notes.append(
+            f"{level:.1f} LUFS under {true_peak_dbtp:g} dBTP takes heavy limiting: "
+            f"the sound is at {made.loudness_lufs:.1f} LUFS, and rougher than it was"
+        )
     if ride is not None and lra_after_lu is not None and lra_after_lu > lra + RANGE_TOLERANCE_LU:
-        notes.append(f"the loudness range is {lra_after_lu:.1f} LU: narrower than that would squash words or raise pauses")
+        notes.append(
+            f"the loudness range is {lra_after_lu:.1f} LU: to narrow it more, words or pauses would have to change"
+        )
     return Leveled(
         Waveform(made.samples, waveform.sample_rate),
-        made.gain_db,
-        made.loudness_lufs,
-        _db(made.peak),
-        is_limited,
-        lra_before_lu,
-        lra_after_lu,
-        notes,
+        gain_db=made.gain_db,
+        loudness_lufs=made.loudness_lufs,
+        true_peak_dbtp=_db(made.peak),
+        is_limited=is_limited,
+        lra_before_lu=lra_before_lu,
+        lra_after_lu=lra_after_lu,
+        notes=notes,
     )
 
 
@@ -150,18 +161,21 @@ class _Sound:
     count: int
     sample_rate: int
 
+    @property
+    def hops_per_s(self) -> float:
+        return self.sample_rate / self.hop
+
     @classmethod
     def of(cls, waveform: Waveform, check: Check) -> _Sound:
         hop = limiter.hop_length(waveform.sample_rate)
         energies = np.empty(-(-len(waveform.samples) // hop), np.float32)
-        weighting, done = loudness.KWeighting(waveform.sample_rate, 1), 0
-        rest = np.zeros(0, np.float32)
-        for weighted in _weighted(waveform, weighting, check):
+        rest, done = np.zeros(0, np.float32), 0
+        for weighted in _weighted(waveform, check):
             rest = np.concatenate([rest, weighted])
             hops = len(rest) // hop
             energies[done : done + hops] = np.square(rest[: hops * hop]).reshape(hops, hop).sum(axis=1)
             rest, done = rest[hops * hop :], done + hops
-        energies[done:] = np.square(rest).sum()
+        energies[done:] = np.square(rest).sum()  # of the last hop, if it is shorter
         peaks = limiter.true_peaks(waveform.samples, hop, check)
         return cls(energies, peaks, hop, len(waveform.samples), waveform.sample_rate)
 
@@ -172,37 +186,42 @@ class _Sound:
         return _Sound(self.energies * np.square(gains), peaks, self.hop, self.count, self.sample_rate)
 
     def loudness_lufs(self, gain_db: float = 0.0) -> float | None:
-        """Gated as the standard has it; of what is too short for that, and of what is only now and then above the
-        gate, the mean over all of it. None if that is below the absolute gate."""
+        """Under a gain, gated as the standard has it; None where all of it is below the absolute gate.
+
+        What the standard leaves unmeasured because it is short, or sounds for less than a gating block, counts by its
+        mean.
+        """
         gain = _factor(2 * gain_db)
-        gated = loudness.gated_lufs(self._powers(loudness.HOPS_OF_A_BLOCK) * gain)
+        gated = loudness.gated_lufs(_means(self.tenths(), loudness.HOPS_OF_A_BLOCK) * gain)
         if gated is not None:
             return gated
         mean = float(self.energies.sum(dtype=np.float64)) / self.count * gain
         return loudness.lufs(mean) if mean > loudness.power(loudness.ABSOLUTE_GATE_LUFS) else None
 
     def gain_to(self, level: float) -> float:
-        """The gain in dB that makes it this loud. More than once, since what a gain lifts over the gate counts too."""
-        gain_db = 0.0
-        for _ in range(3):
-            gain_db += level - (self.loudness_lufs(gain_db) or level)
+        """In dB, to this loudness; what a gain lifts over the absolute gate counts too."""
+        gain_db = level - self._sure_lufs(0.0)
+        for _ in range(2 if gain_db > 0 else 0):
+            gain_db += level - self._sure_lufs(gain_db)
         return gain_db
 
-    def range_lu(self, gain_db: Numbers | float = 0.0) -> float | None:
-        """The loudness range, under a gain for each tenth of a second; None of a sound that is too short for one."""
+    def _sure_lufs(self, gain_db: float) -> float:
+        lufs = self.loudness_lufs(gain_db)
+        assert lufs is not None, "it was above the gate without the gain"
+        return lufs
+
+    def range_lu(self, gains_db: Numbers | float = 0.0) -> float | None:
+        """The loudness range, under a gain for each tenth of a second; None if it is too short to have one."""
         if self.count < SHORTEST_RANGE_S * self.sample_rate:
             return None
-        return loudness.range_lu(_means(self.tenths() * 10 ** (gain_db / 10), loudness.HOPS_OF_A_SHORT_TERM))
+        return loudness.range_lu(_means(self.tenths() * 10 ** (gains_db / 10), loudness.HOPS_OF_A_SHORT_TERM))
 
     def tenths(self) -> Numbers:
-        """The mean square of each (whole) tenth of a second, but for the hop in which it ends."""
-        hops = round(self.sample_rate / loudness.HOPS_PER_S / self.hop)
+        """The mean square of each whole tenth of a second, rounded to hops."""
+        hops = max(1, round(self.sample_rate / loudness.HOPS_PER_S / self.hop))
         whole = len(self.energies) // hops
         sums = self.energies[: whole * hops].reshape(whole, hops).sum(axis=1, dtype=np.float64)
         return np.asarray(sums / (hops * self.hop))
-
-    def _powers(self, tenths: int) -> Numbers:
-        return _means(self.tenths(), tenths)
 
 
 def _ride(sound: _Sound, lra: float, check: Check) -> Samples:
@@ -245,67 +264,128 @@ def _ride(sound: _Sound, lra: float, check: Check) -> Samples:
 
 @dataclass(slots=True)
 class _Made:
-    """The sound as it will be given back. `sound` is what the curves should have made of it."""
+    """The sound as it will be given back, and what was foreseen of it; `lost_db` of loudness went to the limiter."""
 
     samples: Samples
     gain_db: float
     loudness_lufs: float | None
     peak: float
-    sound: _Sound
+    foreseen: _Sound
     lost_db: float = 0.0
 
-    @classmethod
-    def of(cls, waveform: Waveform, sound: _Sound, curve: Samples | None, gain_db: float, check: Check) -> _Made:
-        """Nothing has to be heard again where the gain is one for the whole sound."""
-        gain = _factor(gain_db)
-        if curve is None:
-            made = np.empty(len(waveform.samples), np.float32)
-            for part, out in zip(_blocks(waveform.samples, check), _blocks(made), strict=True):
-                np.multiply(part, np.float32(gain), out=out)
-            return cls(made, gain_db, sound.loudness_lufs(gain_db), float(sound.peaks.max()) * gain, sound)
-        made = limiter.shaped(waveform.samples, curve, sound.hop, gain, check)
-        meter = loudness.LoudnessMeter(waveform.sample_rate)
-        for part in _blocks(made, check):
-            meter.add(part)
-        loudness_lufs = meter.integrated_lufs
-        if loudness_lufs is None:
-            loudness_lufs = sound.loudness_lufs(gain_db)
-        return cls(made, gain_db, loudness_lufs, limiter.true_peak(made, check), sound)
-
     def hold(self, ceiling: float, check: Check) -> None:
-        """Lower all of it by what the highest peak is over the ceiling."""
+        """Lower all of it by what its highest peak is above the ceiling."""
         if self.peak <= ceiling:
             return
         for part in _blocks(self.samples, check):
             part *= np.float32(ceiling / self.peak)
-        change_db = _db(ceiling / self.peak)
-        self.gain_db += change_db
+        self.gain_db -= _db(self.peak / ceiling)
         if self.loudness_lufs is not None:
-            self.loudness_lufs += change_db
+            self.loudness_lufs -= _db(self.peak / ceiling)
         self.peak = ceiling
 
 
+def _made(waveform: Waveform, sound: _Sound, curve: Samples | None, gain_db: float, check: Check) -> _Made:
+    """The sound under a curve and a gain. It need not be heard again if it is the same throughout, only louder."""
+    gain = _factor(gain_db)
+    foreseen_lufs = sound.loudness_lufs(gain_db)
+    if curve is None:
+        samples = np.empty(len(waveform.samples), np.float32)
+        for part, out in zip(_blocks(waveform.samples, check), _blocks(samples), strict=True):
+            np.multiply(part, np.float32(gain), out=out)
+        return _Made(samples, gain_db, foreseen_lufs, float(sound.peaks.max()) * gain, sound)
+    samples = limiter.shaped(waveform.samples, curve, sound.hop, gain, check)
+    meter = loudness.LoudnessMeter(waveform.sample_rate)
+    for part in _blocks(samples, check):
+        meter.add(part)
+    heard_lufs = meter.integrated_lufs
+    loudness_lufs = foreseen_lufs if heard_lufs is None else heard_lufs
+    return _Made(samples, gain_db, loudness_lufs, limiter.true_peak(samples, check), sound)
+
+
 def _limited(
-    waveform: Waveform,
-    sound: _Sound,
-    ride: Samples | None,
-    gain_db: float,
-    level: float,
-    ceiling: float,
-    check: Check,
+    waveform: Waveform, sound: _Sound, ride: Samples | None, gain_db: float, level: float, ceiling: float, check: Check
 ) -> _Made:
     """The sound under the limiter, as loud as `level`; made again if it turns out otherwise than foreseen."""
     aim, held_at = level, ceiling * _factor(-CEILING_MARGIN_DB)
-    for turn in range(1, MAKINGS + 1):
-        search = _Search(sound, gain_db, held_at, check)
-        driven_db, curve = search.toward(aim)
-        under = sound.under(curve)
-        foreseen = under.loudness_lufs(driven_db)
-        made = _Made.of(waveform, under, curve if ride is None else np.multiply(curve, ride, out=curve), driven_db, check)
-        made.lost_db = search.lost_db(driven_db, foreseen)
-        missed = (made.loudness_lufs or 0.0) - (foreseen or 0.0)
-        if turn == MAKINGS or (abs(missed) < FAR_LU and made.peak <= ceiling * _factor(FAR_DB)):
-            return made
-        aim -= missed
+    for _ in range(MAKINGS):
+        found = _searched(sound, gain_db, aim, held_at, check)
+        if found.lost_db > HEAVY_DB:
+            found = _searched(sound, gain_db, aim - SPARED_LU, held_at, check)
+        curve = found.curve if ride is None else np.multiply(found.curve, ride, out=found.curve)
+        made = _made(waveform, sound.under(found.curve), curve, found.gain_db, check)
+        made.lost_db = found.lost_db
+        missed_lu = 0.0 if made.loudness_lufs is None else made.loudness_lufs - found.loudness_lufs
+        if abs(missed_lu) < FAR_LU and made.peak <= ceiling * _factor(FAR_DB):
+            break
+        aim -= missed_lu
         held_at *= min(1.0, ceiling / made.peak)
-    raise AssertionError
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    gain_db: float
+    curve: Samples
+    loudness_lufs: float
+    lost_db: float
+
+
+def _searched(sound: _Sound, gain_db: float, aim: float, ceiling: float, check: Check) -> _Found:
+    """The gain, and the limiter's curve, that bring the sound to a loudness or, if it comes first, lose the most that may
+    be lost. `gain_db` would do it without the limiter.
+
+    Both grow with the gain, so this is the search for a root: by secants, within what is known to be too little and
+    too much.
+    """
+    low = min(gain_db, _db(ceiling / float(sound.peaks.max())))  # nothing to limit
+    top = high = max(gain_db, min(gain_db + MOST_LOST_DB, MOST_GAIN_DB))
+    tried_db, last = gain_db, (low, low - gain_db)  # without a limiter, a decibel is a decibel
+    for _ in range(SEARCHES):
+        curve = limiter.gain_curve(sound.peaks * np.float32(_factor(tried_db)), ceiling, sound.hops_per_s, check)
+        reached = sound.under(curve).loudness_lufs(tried_db)
+        full = sound.loudness_lufs(tried_db)
+        assert reached is not None
+        assert full is not None
+        found = _Found(tried_db, curve, reached, full - reached)
+        over = max(reached - aim, found.lost_db - MOST_LOST_DB)
+        if abs(over) < CLOSE_LU or (tried_db >= top and over < 0):
+            break
+        low, high = (tried_db, high) if over < 0 else (low, tried_db)
+        slope = (over - last[1]) / (tried_db - last[0]) if tried_db != last[0] else 1.0
+        last = (tried_db, over)
+        tried_db = tried_db - over / slope if slope > 0 else math.inf
+        if not low < tried_db < high:
+            tried_db = top if high == top and over < 0 else (low + high) / 2
+    return found
+
+
+def _weighted(waveform: Waveform, check: Check) -> Iterator[Samples]:
+    weighting = loudness.KWeighting(waveform.sample_rate, 1)
+    for part in _blocks(waveform.samples, check):
+        for weighted in weighting.add(part):
+            yield weighted[0]
+    yield weighting.rest()[0]
+
+
+def _means(powers: Numbers, count: int) -> Numbers:
+    """Of every so many in a row; none of fewer."""
+    return np.convolve(powers, np.full(count, 1 / count), "valid") if len(powers) >= count else np.zeros(0)
+
+
+def _blocks(samples: Samples, check: Check = lambda: None) -> Iterator[Samples]:
+    for start in range(0, len(samples), BLOCK):
+        check()
+        yield samples[start : start + BLOCK]
+
+
+def _factor(db: float) -> float:
+    return float(10 ** (db / 20))
+
+
+def _db(factor: float) -> float:
+    return 20 * math.log10(factor)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

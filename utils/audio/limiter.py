@@ -87,13 +87,13 @@ def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check 
     return curve
 
 
-def shaped(samples: Samples, curve: NDArray[np.floating], hop: int, check: Check = lambda: None) -> Samples:
-    """The samples under a gain curve, as new ones."""
+def shaped(samples: Samples, curve: Samples, hop: int, gain: float = 1.0, check: Check = lambda: None) -> Samples:
+    """The samples under a gain curve and a gain, as new ones."""
     made = np.empty(len(samples), np.float32)
-    ramp = (np.arange(hop, dtype=np.float32) / hop)[np.newaxis]
+    ramp = np.arange(hop, dtype=np.float32) / np.float32(hop)
     for first in range(0, len(curve) - 1, NODES_AT_ONCE):
         check()
-        nodes = curve[first : first + NODES_AT_ONCE + 1, np.newaxis].astype(np.float32)
+        nodes = curve[first : first + NODES_AT_ONCE + 1, np.newaxis] * np.float32(gain)
         gains = (nodes[:-1] + (nodes[1:] - nodes[:-1]) * ramp).ravel()
         part = samples[first * hop : first * hop + len(gains)]
         np.multiply(part, gains[: len(part)], out=made[first * hop : first * hop + len(part)])

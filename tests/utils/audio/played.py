@@ -1,0 +1,37 @@
+"""What a player makes of our files: FFmpeg for opus and aac, libsndfile for wav, mp3 and flac, nobody for pcm."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+
+from tests.listen import read
+from utils.audio.waveform import Waveform
+
+READERS = {"opus": "ogg", "aac": "aac"}  # FFmpeg's names
+
+
+def played(content: bytes, format_name: str, pcm_rate: int = 24_000) -> Waveform:
+    """The sound of a whole file, or of as much of one as there is; pcm does not tell its rate."""
+    if format_name == "pcm":
+        return Waveform(np.frombuffer(content, "<i2").astype(np.float32) / 32767, pcm_rate)
+    if format_name not in READERS:
+        return read(content)
+    with av.open(io.BytesIO(content), format=READERS[format_name]) as container:
+        parts = [_samples(frame) for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].codec_context.sample_rate
+    return Waveform(np.concatenate(parts), rate)
+
+
+def told_duration_s(content: bytes, format_name: str) -> float:
+    """How long a player says that a file is, before it plays it."""
+    with av.open(io.BytesIO(content), format=READERS[format_name]) as container:
+        assert container.duration is not None
+        return container.duration / 1_000_000
+
+
+def _samples(frame: av.AudioFrame) -> np.ndarray:
+    samples = frame.to_ndarray()
+    return samples.reshape(-1).astype(np.float32) / (32768 if samples.dtype == np.int16 else 1)
