@@ -313,24 +313,34 @@ class Shelf:
     def page(self, selection: Selection, *, sort_by: str, descending: bool, page: int, page_size: int) -> Page:
         """One page of the files that were selected. `sort_by` is a key of `SORTED_BY`."""
         total = self._count(selection)
+        start = (page - 1) * page_size
+        count = min(page_size, total - start)
+        if count <= 0:
+            return Page([], total)
+        if is_from_the_end := start > total - start - count:  # the way there is shorter
+            start, descending = total - start - count, not descending
         column, index = SORTED_BY[sort_by]
         way = "DESC" if descending else "ASC"
         tie = "created" if column == "generation_type" else "id"
         if total <= FEW:  # find them, and sort them: a plus keeps SQLite from a sorted index
-            source, order = "files", f"+{column} {way}, +{tie} {way}"
+            source, order = "files", f"+{column} {way}, +{tie} {way}, +id {way}"
             where, values = self._criteria(selection)
         else:  # walk along the sorted index until the page is full
             if selection.generation_type and column == "created":
                 index = "by_type"
-            source, order = f"files INDEXED BY {index}", f"{column} {way}, {tie} {way}"
-            distance = page * page_size * self._totals("")[0] / total
+            source, order = f"files INDEXED BY {index}", f"{column} {way}, {tie} {way}, id {way}"
+            distance = (start + count) * self._totals("")[0] / total
             where, values = self._criteria(selection, walks=True, reads_texts=distance < FAR)
         with self._index.reading() as db:
-            ids = db.execute(
-                f"SELECT id FROM {source} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - our own names
-                (*values, page_size, min((page - 1) * page_size, total)),
-            ).fetchall()
-        return Page(self.with_formats(self._by_id([number for (number,) in ids])), total)
+            ids = [
+                number
+                for (number,) in db.execute(
+                    f"SELECT id FROM {source} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608
+                    (*values, count, start),
+                )
+            ]
+        files = self._by_id(ids[::-1] if is_from_the_end else ids)
+        return Page(self.with_formats(files), total)
 
     def select(self, selection: Selection) -> Iterator[StoredFile]:
         """All that were selected, in no order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from management.companions import Companions, content_hash, modified, moment, te
 from management.index import Index
 from management.store import AudioStore, Limits, Staged
 from management.stored import Description, StoredFile
-from utils.audio.analysis import facts_of
+from utils.audio.analysis import AudioFacts, facts_of
 from utils.audio.formats import FORMATS, AudioFormat, Bitrates
 from utils.audio.waveform import Waveform
 from utils.files.atomic import temporary
@@ -106,6 +106,8 @@ class Outputs:
         and may raise to leave the work with nothing written. Raises InvalidPath for a folder that leaves the library,
         StorageFull when there is no room.
         """
+        from utils.audio.encode import write_audio
+
         stem = self._names.stem(generation_type, name_parameters)
         renderings = [(f"{stem}.{name}", name, waveform) for name in formats]
         if original:
@@ -116,14 +118,19 @@ class Outputs:
         target.mkdir(parents=True, exist_ok=True)
         prefix = f"{target.relative_to(self.store.root).as_posix()}/".removeprefix("./")
         with ExitStack() as unfinished:
-            encodings = {
-                name: self._encoders.submit(
-                    _encoded, sound, format_name, bitrates, *unfinished.enter_context(temporary(target))
-                )
-                for name, format_name, sound in renderings
+            files = [unfinished.enter_context(temporary(target)) for _ in renderings]
+            encodings = [
+                self._encoders.submit(write_audio, sound, file, format_name, bitrates, check)
+                for (_, format_name, sound), (file, _) in zip(renderings, files, strict=True)
+            ]
+            facts = {id(sound): facts_of(sound, "") for sound in (waveform, original) if sound}
+            wait(encodings)
+            for encoding in encodings:
+                encoding.result()
+            staged = {
+                name: _staged(*file, replace(facts[id(sound)], format=format_name))
+                for (name, format_name, sound), file in zip(renderings, files, strict=True)
             }
-            wait(encodings.values())
-            staged = {name: encoding.result() for name, encoding in encodings.items()}
             listed = [{"filename": name, **one.record()} for name, one in staged.items()]
             placed = self.store.place(
                 {prefix + name: one for name, one in staged.items()},
@@ -141,9 +148,6 @@ class Outputs:
         return self.store.get(relative)
 
 
-def _encoded(waveform: Waveform, name: str, bitrates: Bitrates, file: BinaryIO, path: Path) -> Staged:
-    from utils.audio.encode import write_audio
-
-    write_audio(waveform, file, name, bitrates)
+def _staged(file: BinaryIO, path: Path, facts: AudioFacts) -> Staged:
     file.flush()
-    return Staged(file, path, facts_of(waveform, name), content_hash(path), None)
+    return Staged(file, path, facts, content_hash(path), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,27 +14,34 @@ from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
 IEEE_FLOAT = 3
+PART = 1 << 18  # samples that are encoded between two looks whether anybody still wants them
 UNKNOWN = 0xFFFFFFFF  # a size that a RIFF head cannot know
 
 
-def write_audio(waveform: Waveform, file: BinaryIO, format_name: str, bitrates: Bitrates) -> None:
+def write_audio(
+    waveform: Waveform,
+    file: BinaryIO,
+    format_name: str,
+    bitrates: Bitrates,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Write the finished file: wav as 32-bit float, mp3 at a constant bit rate, flac with 24 bits, opus in Ogg, aac in
     ADTS, pcm as bare 16-bit samples.
 
-    Equal samples give equal bytes. `file` must be seekable. Takes a thread's time: about 0.02 s per second of audio
-    for mp3, opus and aac, next to nothing for the others.
+    Equal samples give equal bytes. `file` must be seekable. `check` is called between parts, and may raise to leave.
+    Takes a thread's time: about 0.02 s per second of audio for mp3, opus and aac, next to nothing for the others.
     """
     match format_name:
         case "wav":
             write_wav(waveform, file)
         case "mp3":
-            _write_by_soundfile(waveform, file, **mp3_how(bitrates.mp3, waveform.sample_rate))
+            _write_by_soundfile(waveform, file, check, **mp3_how(bitrates.mp3, waveform.sample_rate))
         case "flac":
-            _write_by_soundfile(waveform, file, format="FLAC", subtype="PCM_24")
+            _write_by_soundfile(waveform, file, check, format="FLAC", subtype="PCM_24")
         case "opus":
-            _write_by_av(waveform, file, OPUS, bitrates.opus)
+            _write_by_av(waveform, file, check, OPUS, bitrates.opus)
         case "aac":
-            _write_by_av(waveform, file, AAC, bitrates.aac)
+            _write_by_av(waveform, file, check, AAC, bitrates.aac)
         case "pcm":
             file.write(pcm(waveform.samples))
         case _:
@@ -78,16 +86,28 @@ def mp3_how(bitrate_kbps: int, sample_rate: int) -> dict[str, Any]:
     return {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
 
 
-def _write_by_soundfile(waveform: Waveform, file: BinaryIO, **how: object) -> None:
+def _write_by_soundfile(waveform: Waveform, file: BinaryIO, check: Callable[[], None], **how: Any) -> None:
     import soundfile
 
-    soundfile.write(file, waveform.samples, waveform.sample_rate, **how)
+    with soundfile.SoundFile(file, "w", waveform.sample_rate, 1, **how) as encoder:
+        for part in _parts(waveform):
+            check()
+            encoder.write(part)
 
 
-def _write_by_av(waveform: Waveform, file: BinaryIO, coding: Coding, bitrate_kbps: int) -> None:
+def _write_by_av(
+    waveform: Waveform, file: BinaryIO, check: Callable[[], None], coding: Coding, bitrate_kbps: int
+) -> None:
     encoder = AvEncoder(file, coding, waveform.sample_rate, bitrate_kbps)
-    encoder.encode(waveform.samples)
+    for part in _parts(waveform):
+        check()
+        encoder.encode(part)
     encoder.finish()
+
+
+def _parts(waveform: Waveform) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(waveform.samples), PART):
+        yield waveform.samples[start : start + PART]
 
 
 def _mp3_level(bitrate_kbps: int, sample_rate: int) -> float:

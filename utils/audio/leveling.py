@@ -24,14 +24,14 @@ HEAVY_DB = 6.0  # of loudness lost to the limiter: beyond, most of what is added
 SPARED_LU = 0.25  # as much less is good enough there; it spares the limiter the steepest part
 MOST_LOST_DB = 10.0
 SEARCHES, MAKINGS = 12, 3  # at most, for a gain and of the sound
-FAR_DB = (
-    0.05  # of a peak over its ceiling: beyond, the limiter is asked for more, up to it all is made that much softer
-)
+FAR_DB = 0.05  # of a peak over its ceiling: beyond, the limiter works again; up to it, all is made softer by as much
 CEILING_MARGIN_DB = 0.02  # a gain curve moves peaks by some thousandths of a decibel
 SHORTEST_RANGE_S = 10.0  # of a sound with a loudness range: fewer stretches of 3 s say little about it
-RANGE_TOLERANCE_LU, RANGE_AIM_LU = 0.5, -0.2  # wider than asked for: is narrowed; narrowed to
+RANGE_TOLERANCE_LU, RANGE_AIM_LU = 0.5, -0.2  # how much wider than asked for may be; what is aimed at
+LEAST_NARROWING_LU = 0.5  # for less a slow gain is not worth it
 MOST_RIDE_DB = 12.0  # up or down, of the slow gain
-RIDE_HOPS = 41  # tenths of a second that it averages over, under a Hann window
+RIDE_STEPS = 20  # shares that are tried
+RIDE_HOPS = 31  # tenths of a second that it averages over, under a Hann window
 BLOCK = 1 << 17  # samples between two checks
 
 Samples = NDArray[np.float32]
@@ -113,32 +113,30 @@ def _to_loudness(waveform: Waveform, level: float, true_peak_dbtp: float, lra: f
     notes: list[str] = []
     lra_before_lu, ride = sound.range_lu(), None
     if lra_before_lu is not None and lra_before_lu > lra + RANGE_TOLERANCE_LU:
-        ride = _ride(sound, lra, check)
-        sound = sound.under(ride)
-    gain_db = sound.gain_to(level)
+        ride = _ride(sound, lra_before_lu, lra, check)
+    ridden = sound if ride is None else sound.under(ride)
+    gain_db, aim = ridden.gain_to(level), level
     if gain_db > MOST_GAIN_DB:
-        gain_db, level = MOST_GAIN_DB, level - gain_db + MOST_GAIN_DB
         notes.append(
-            f"the sound is very quiet: it was made {gain_db:g} dB louder and no more, or its noise would be heard"
+            f"{level:g} LUFS would take {gain_db:.0f} dB: it got {MOST_GAIN_DB:g}, or its noise would be heard"
         )
+        gain_db, aim = MOST_GAIN_DB, level - gain_db + MOST_GAIN_DB
 
     ceiling = _factor(true_peak_dbtp)
-    is_limited = bool(sound.peaks.max() * _factor(gain_db) > ceiling)
+    is_limited = float(ridden.peaks.max()) * _factor(gain_db) > ceiling
     if is_limited:
-        made = _limited(waveform, sound, ride, gain_db, level, ceiling, check)
+        made = _limited(waveform, ridden, ride, gain_db, aim, ceiling, check)
     else:
-        made = _made(waveform, sound, ride, gain_db, check)
+        made = _made(waveform, ridden, ride, gain_db, check)
     made.hold(ceiling, check)
-    lra_after_lu = made.foreseen.range_lu()
     if made.lost_db > HEAVY_DB and made.loudness_lufs is not None:
         notes.append(
-            f"{level:.1f} LUFS under {true_peak_dbtp:g} dBTP takes heavy limiting: "
-            f"the sound is at {made.loudness_lufs:.1f} LUFS, and rougher than it was"
+            f"{level:g} LUFS under {true_peak_dbtp:g} dBTP takes heavy limiting: "
+            f"it is at {made.loudness_lufs:.1f} LUFS, and rougher than before"
         )
-    if ride is not None and lra_after_lu is not None and lra_after_lu > lra + RANGE_TOLERANCE_LU:
-        notes.append(
-            f"the loudness range is {lra_after_lu:.1f} LU: to narrow it more, words or pauses would have to change"
-        )
+    lra_after_lu = made.foreseen.range_lu()
+    if lra_before_lu is not None and lra_after_lu is not None and lra_after_lu > lra + RANGE_TOLERANCE_LU:
+        notes.append(f"the loudness range is {lra_after_lu:.1f} LU: narrower takes quicker changes than sound natural")
     return Leveled(
         Waveform(made.samples, waveform.sample_rate),
         gain_db=made.gain_db,
@@ -200,15 +198,15 @@ class _Sound:
 
     def gain_to(self, level: float) -> float:
         """In dB, to this loudness; what a gain lifts over the absolute gate counts too."""
-        gain_db = level - self._sure_lufs(0.0)
+        gain_db = level - self.at_least_lufs(0.0)
         for _ in range(2 if gain_db > 0 else 0):
-            gain_db += level - self._sure_lufs(gain_db)
+            gain_db += level - self.at_least_lufs(gain_db)
         return gain_db
 
-    def _sure_lufs(self, gain_db: float) -> float:
-        lufs = self.loudness_lufs(gain_db)
-        assert lufs is not None, "it was above the gate without the gain"
-        return lufs
+    def at_least_lufs(self, gain_db: float) -> float:
+        """The loudness under a gain; that of the absolute gate where there is none."""
+        heard = self.loudness_lufs(gain_db)
+        return loudness.ABSOLUTE_GATE_LUFS if heard is None else heard
 
     def range_lu(self, gains_db: Numbers | float = 0.0) -> float | None:
         """The loudness range, under a gain for each tenth of a second; None if it is too short to have one."""
@@ -224,12 +222,13 @@ class _Sound:
         return np.asarray(sums / (hops * self.hop))
 
 
-def _ride(sound: _Sound, lra: float, check: Check) -> Samples:
+def _ride(sound: _Sound, lra_before_lu: float, lra: float, check: Check) -> Samples | None:
     """A slow gain that narrows the loudness range: louder stretches down, quieter ones up, by a share of their distance
     from the whole.
 
-    It follows the speech alone, over some seconds: the gain of a pause is that of the speech around it, so neither the
-    syllables nor the noise between sentences move against each other.
+    It follows the speech alone, over some seconds: a pause has the gain of the speech around it, so neither syllables
+    nor the noise of pauses move against their neighbours. The smallest share that is enough, the best one if none is;
+    None if none helps, as where the range is that of pauses.
     """
     powers = sound.tenths()
     momentary = np.convolve(powers, np.full(loudness.HOPS_OF_A_BLOCK, 1 / loudness.HOPS_OF_A_BLOCK), "same")
@@ -243,22 +242,24 @@ def _ride(sound: _Sound, lra: float, check: Check) -> Samples:
     known = np.flatnonzero(shares)
     distances = np.interp(np.arange(len(powers)), known, near[known] / shares[known]) - middle_lufs
 
-    share, step = 1.0, 0.5
-    for _ in range(7):  # the smallest share that is enough, to 1 %
+    best_lu, best_db = lra_before_lu - LEAST_NARROWING_LU, None
+    for step in range(1, RIDE_STEPS + 1):
         check()
-        gains_db = (-share * distances).clip(-MOST_RIDE_DB, MOST_RIDE_DB)
-        is_enough = (sound.range_lu(gains_db) or 0.0) <= lra + RANGE_AIM_LU
-        if share == 1 and not is_enough:
+        gains_db = (-step / RIDE_STEPS * distances).clip(-MOST_RIDE_DB, MOST_RIDE_DB)
+        range_lu = sound.range_lu(gains_db)
+        if range_lu is not None and range_lu < best_lu:
+            best_lu, best_db = range_lu, gains_db
+        if best_lu <= lra + RANGE_AIM_LU:
             break
-        share, step = share - step if is_enough else share + step, step / 2
-    gains_db = (-share * distances).clip(-MOST_RIDE_DB, MOST_RIDE_DB)
+    if best_db is None:
+        return None
 
     ride = np.empty(len(sound.peaks) + 1, np.float32)
     at_s = (np.arange(len(powers)) + 0.5) / loudness.HOPS_PER_S
     for first in range(0, len(ride), BLOCK):
         check()
         nodes = np.arange(first, min(first + BLOCK, len(ride)))
-        ride[first : first + BLOCK] = 10 ** (np.interp(nodes * sound.hop / sound.sample_rate, at_s, gains_db) / 20)
+        ride[first : first + BLOCK] = 10 ** (np.interp(nodes * sound.hop / sound.sample_rate, at_s, best_db) / 20)
     return ride
 
 
@@ -278,7 +279,7 @@ class _Made:
         if self.peak <= ceiling:
             return
         for part in _blocks(self.samples, check):
-            part *= np.float32(ceiling / self.peak)
+            np.multiply(part, np.float32(ceiling / self.peak), out=part)
         self.gain_db -= _db(self.peak / ceiling)
         if self.loudness_lufs is not None:
             self.loudness_lufs -= _db(self.peak / ceiling)
@@ -312,8 +313,10 @@ def _limited(
         found = _searched(sound, gain_db, aim, held_at, check)
         if found.lost_db > HEAVY_DB:
             found = _searched(sound, gain_db, aim - SPARED_LU, held_at, check)
-        curve = found.curve if ride is None else np.multiply(found.curve, ride, out=found.curve)
-        made = _made(waveform, sound.under(found.curve), curve, found.gain_db, check)
+        foreseen = sound.under(found.curve)
+        if ride is not None:
+            found.curve[:] *= ride
+        made = _made(waveform, foreseen, found.curve, found.gain_db, check)
         made.lost_db = found.lost_db
         missed_lu = 0.0 if made.loudness_lufs is None else made.loudness_lufs - found.loudness_lufs
         if abs(missed_lu) < FAR_LU and made.peak <= ceiling * _factor(FAR_DB):
@@ -332,8 +335,8 @@ class _Found:
 
 
 def _searched(sound: _Sound, gain_db: float, aim: float, ceiling: float, check: Check) -> _Found:
-    """The gain, and the limiter's curve, that bring the sound to a loudness or, if it comes first, lose the most that may
-    be lost. `gain_db` would do it without the limiter.
+    """The gain, with the limiter's curve, that brings the sound to a loudness or, if that comes first, loses the most
+    that may be lost. Without the limiter it would be `gain_db`.
 
     Both grow with the gain, so this is the search for a root: by secants, within what is known to be too little and
     too much.
@@ -343,11 +346,8 @@ def _searched(sound: _Sound, gain_db: float, aim: float, ceiling: float, check: 
     tried_db, last = gain_db, (low, low - gain_db)  # without a limiter, a decibel is a decibel
     for _ in range(SEARCHES):
         curve = limiter.gain_curve(sound.peaks * np.float32(_factor(tried_db)), ceiling, sound.hops_per_s, check)
-        reached = sound.under(curve).loudness_lufs(tried_db)
-        full = sound.loudness_lufs(tried_db)
-        assert reached is not None
-        assert full is not None
-        found = _Found(tried_db, curve, reached, full - reached)
+        reached = sound.under(curve).at_least_lufs(tried_db)
+        found = _Found(tried_db, curve, reached, sound.at_least_lufs(tried_db) - reached)
         over = max(reached - aim, found.lost_db - MOST_LOST_DB)
         if abs(over) < CLOSE_LU or (tried_db >= top and over < 0):
             break

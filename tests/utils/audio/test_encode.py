@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from utils.audio.encode import write_audio
-from utils.audio.formats import Bitrates
+from tests.listen import fundamental_hz, loudness_lufs
+from tests.utils.audio.played import played
+from utils.audio.encode import pcm, write_audio
+from utils.audio.formats import FORMATS, Bitrates
 from utils.audio.waveform import Waveform
 
 
@@ -48,11 +50,33 @@ def test_mp3_has_the_bit_rate_that_was_asked_for(speech_like: Waveform, bitrate_
     assert len(samples) / rate == pytest.approx(speech_like.duration_s, abs=0.001)
 
 
-@pytest.mark.parametrize("format_name", ["wav", "mp3", "flac"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_the_same_samples_give_the_same_bytes(speech_like: Waveform, format_name: str) -> None:
     assert encode(speech_like, format_name, 128) == encode(speech_like, format_name, 128)
 
 
-@pytest.mark.parametrize("format_name", ["wav", "mp3", "flac"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_a_single_sample_can_be_encoded(format_name: str) -> None:
     assert encode(Waveform(np.zeros(1, np.float32), 24_000), format_name, 128)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_format_is_the_same_rendering(speech_like: Waveform, format_name: str) -> None:
+    heard = played(encode(speech_like, format_name, 128), format_name)
+
+    assert heard.duration_s == pytest.approx(speech_like.duration_s, abs=0.09)
+    assert fundamental_hz(heard) == pytest.approx(220, rel=0.005)
+    assert loudness_lufs(heard) == pytest.approx(loudness_lufs(speech_like), abs=0.3)
+
+
+def test_pcm_is_16_bit_little_endian_and_differs_by_half_a_step(speech_like: Waveform) -> None:
+    content = encode(speech_like, "pcm", 128)
+
+    assert len(content) == 2 * len(speech_like.samples)
+    np.testing.assert_allclose(np.frombuffer(content, "<i2") / 32767, speech_like.samples, atol=0.5001 / 32767)
+
+
+def test_pcm_holds_what_is_too_loud_at_full_scale() -> None:
+    loud = np.array([0.0, 1.0, -1.0, 1.5, -3.0], np.float32)
+
+    assert np.frombuffer(pcm(loud), "<i2").tolist() == [0, 32767, -32767, 32767, -32767]

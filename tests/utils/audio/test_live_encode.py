@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.listen import fundamental_hz, read
+from tests.listen import fundamental_hz
 from tests.recordings import vowels
+from tests.utils.audio.played import played
 from utils.audio.formats import Bitrates
 from utils.audio.live_encode import LIVE_FORMATS, live_encoder
+from utils.audio.waveform import Waveform
 
 
 def stream(format_name, waveform, sample_rate=24_000, size=4800):
@@ -26,7 +28,7 @@ def test_bytes_leave_with_every_piece_and_can_be_played(format_name):
 
     parts, end = stream(format_name, spoken)
 
-    heard = read(b"".join(parts) + end)
+    heard = played(b"".join(parts) + end, format_name)
     assert all(parts)
     assert heard.duration_s == pytest.approx(2.0, abs=0.1)
     assert fundamental_hz(heard) == pytest.approx(fundamental_hz(spoken), rel=0.02)
@@ -35,9 +37,13 @@ def test_bytes_leave_with_every_piece_and_can_be_played(format_name):
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 24_000, 44_100, 48_000])
 @pytest.mark.parametrize("format_name", LIVE_FORMATS)
 def test_every_rate_of_a_model_can_be_sent(format_name, sample_rate):
-    parts, end = stream(format_name, vowels(180, 1.0), sample_rate)
+    spoken = Waveform(vowels(180, 1.0).samples, sample_rate)
 
-    assert read(b"".join(parts) + end).sample_rate == sample_rate
+    parts, end = stream(format_name, spoken, sample_rate)
+
+    heard = played(b"".join(parts) + end, format_name, sample_rate)
+    assert heard.duration_s == pytest.approx(spoken.duration_s, abs=0.2)
+    assert fundamental_hz(heard) == pytest.approx(fundamental_hz(spoken), rel=0.02)
 
 
 def test_wav_is_32_bit_float_of_unknown_length():
