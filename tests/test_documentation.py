@@ -17,7 +17,11 @@ from tests.recordings import vowels_wav
 from tests.serving import Server
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs" / "api").rglob("*.md"))]
+PAGES = [
+    PROJECT / "README.md",
+    *sorted((PROJECT / "docs" / "api").rglob("*.md")),
+    *sorted((PROJECT / "docs" / "guides").rglob("*.md")),
+]
 DEFAULT_URL = "http://127.0.0.1:7860"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -39,7 +43,7 @@ def examples() -> list[Example]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         blocks = list(BLOCK.finditer(text))
-        for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        for block, following in zip(blocks, [*blocks[1:], None], strict=False):
             if block[1] == "bash" and "curl" in block[2]:
                 line = text[: block.start()].count("\n") + 1
                 printed = following[2] if following and following[1] == "json" else None

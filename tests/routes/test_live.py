@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -76,6 +77,7 @@ def test_a_seed_that_was_drawn_can_be_used_again(client: httpx.Client) -> None:
         ({}, {"return_format": "mp3"}, "audio/mpeg"),
         ({}, {"export_formats": ["flac", "mp3", "wav"]}, "audio/mpeg"),
         ({}, {"export_formats": ["flac", "wav"]}, "audio/wav"),
+        ({}, {"export_formats": ["flac", "opus"]}, "audio/ogg"),
     ],
 )
 def test_the_format_is_the_one_asked_for_or_the_first_that_can_be_streamed(
@@ -185,12 +187,15 @@ def test_a_client_that_takes_nothing_any_more_is_left() -> None:
 
     async def listen() -> None:
         stream = speech()
+        borrowed = AsyncExitStack()
+        borrowed.callback(closed.append, True)
         first = await anext(stream)
         assert isinstance(first, LivePiece)
-        answer = LiveAudio(first, stream, live_encoder("wav", 24_000, Bitrates()), "audio/wav", AsyncExitStack(), stalled_after_s=0.01)
+        encoder = live_encoder("wav", 24_000, Bitrates())
+        answer = LiveAudio(first, stream, encoder, "audio/wav", borrowed, stalled_after_s=0.01)
         await asyncio.wait_for(answer({"type": "http"}, never, never), 10)
 
     piece = LivePiece(Waveform(np.zeros(4800, np.float32), 24_000), "embedded", 1, [], is_last=False)
     asyncio.run(listen())
 
-    assert closed
+    assert closed == [True, True]  # the speech, and what was borrowed for it

@@ -114,20 +114,18 @@ def _to_loudness(waveform: Waveform, level: float, true_peak_dbtp: float, lra: f
     lra_before_lu, ride = sound.range_lu(), None
     if lra_before_lu is not None and lra_before_lu > lra + RANGE_TOLERANCE_LU:
         ride = _ride(sound, lra_before_lu, lra, check)
-    ridden = sound if ride is None else sound.under(ride)
+    ridden = sound if ride is None else sound.under(ride, check)
     gain_db, aim = ridden.gain_to(level), level
     if gain_db > MOST_GAIN_DB:
-        notes.append(
-            f"{level:g} LUFS would take {gain_db:.0f} dB: it got {MOST_GAIN_DB:g}, or its noise would be heard"
-        )
+        notes.append(f"{level:g} LUFS would take {gain_db:.0f} dB: it got {MOST_GAIN_DB:g}, not to raise its noise")
         gain_db, aim = MOST_GAIN_DB, level - gain_db + MOST_GAIN_DB
 
-    ceiling = _factor(true_peak_dbtp)
+    ceiling, out = _factor(true_peak_dbtp), np.empty(len(waveform.samples), np.float32)
     is_limited = float(ridden.peaks.max()) * _factor(gain_db) > ceiling
     if is_limited:
-        made = _limited(waveform, ridden, ride, gain_db, aim, ceiling, check)
+        made = _limited(waveform, ridden, ride, gain_db, aim, ceiling, out, check)
     else:
-        made = _made(waveform, ridden, ride, gain_db, check)
+        made = _made(waveform, ridden, ride, gain_db, out, check)
     made.hold(ceiling, check)
     if made.lost_db > HEAVY_DB and made.loudness_lufs is not None:
         notes.append(
@@ -177,11 +175,16 @@ class _Sound:
         peaks = limiter.true_peaks(waveform.samples, hop, check)
         return cls(energies, peaks, hop, len(waveform.samples), waveform.sample_rate)
 
-    def under(self, curve: Samples) -> _Sound:
+    def under(self, curve: Samples, check: Check) -> _Sound:
         """The same under a gain curve, nearly: the weighting filter would hear the curve a little later."""
-        gains = (curve[1:] + curve[:-1]) / 2
-        peaks = self.peaks * np.maximum(curve[1:], curve[:-1])
-        return _Sound(self.energies * np.square(gains), peaks, self.hop, self.count, self.sample_rate)
+        energies, peaks = np.empty_like(self.energies), np.empty_like(self.peaks)
+        for first in range(0, len(energies), BLOCK):
+            check()
+            hops = slice(first, first + BLOCK)
+            begins, ends = curve[:-1][hops], curve[1:][hops]
+            np.multiply(self.energies[hops], np.square((begins + ends) / 2), out=energies[hops])
+            np.multiply(self.peaks[hops], np.maximum(begins, ends), out=peaks[hops])
+        return _Sound(energies, peaks, self.hop, self.count, self.sample_rate)
 
     def loudness_lufs(self, gain_db: float = 0.0) -> float | None:
         """Under a gain, gated as the standard has it; None where all of it is below the absolute gate.
@@ -215,11 +218,19 @@ class _Sound:
         return loudness.range_lu(_means(self.tenths() * 10 ** (gains_db / 10), loudness.HOPS_OF_A_SHORT_TERM))
 
     def tenths(self) -> Numbers:
-        """The mean square of each whole tenth of a second, rounded to hops."""
-        hops = max(1, round(self.sample_rate / loudness.HOPS_PER_S / self.hop))
+        """The mean square of each tenth of a second, or as near to one as hops allow, while it is whole."""
+        hops = self._hops_of_a_tenth
         whole = len(self.energies) // hops
         sums = self.energies[: whole * hops].reshape(whole, hops).sum(axis=1, dtype=np.float64)
         return np.asarray(sums / (hops * self.hop))
+
+    @property
+    def tenth_s(self) -> float:
+        return self._hops_of_a_tenth / self.hops_per_s
+
+    @property
+    def _hops_of_a_tenth(self) -> int:
+        return max(1, round(self.hops_per_s / loudness.HOPS_PER_S))
 
 
 def _ride(sound: _Sound, lra_before_lu: float, lra: float, check: Check) -> Samples | None:
@@ -255,11 +266,11 @@ def _ride(sound: _Sound, lra_before_lu: float, lra: float, check: Check) -> Samp
         return None
 
     ride = np.empty(len(sound.peaks) + 1, np.float32)
-    at_s = (np.arange(len(powers)) + 0.5) / loudness.HOPS_PER_S
+    at_s = (np.arange(len(powers)) + 0.5) * sound.tenth_s
     for first in range(0, len(ride), BLOCK):
         check()
         nodes = np.arange(first, min(first + BLOCK, len(ride)))
-        ride[first : first + BLOCK] = 10 ** (np.interp(nodes * sound.hop / sound.sample_rate, at_s, best_db) / 20)
+        ride[first : first + BLOCK] = 10 ** (np.interp(nodes / sound.hops_per_s, at_s, best_db) / 20)
     return ride
 
 
@@ -286,26 +297,34 @@ class _Made:
         self.peak = ceiling
 
 
-def _made(waveform: Waveform, sound: _Sound, curve: Samples | None, gain_db: float, check: Check) -> _Made:
-    """The sound under a curve and a gain. It need not be heard again if it is the same throughout, only louder."""
+def _made(
+    waveform: Waveform, sound: _Sound, curve: Samples | None, gain_db: float, out: Samples, check: Check
+) -> _Made:
+    """The sound under a curve and a gain, in `out`. It is heard again unless it is the same throughout, only louder."""
     gain = _factor(gain_db)
     foreseen_lufs = sound.loudness_lufs(gain_db)
     if curve is None:
-        samples = np.empty(len(waveform.samples), np.float32)
-        for part, out in zip(_blocks(waveform.samples, check), _blocks(samples), strict=True):
-            np.multiply(part, np.float32(gain), out=out)
-        return _Made(samples, gain_db, foreseen_lufs, float(sound.peaks.max()) * gain, sound)
-    samples = limiter.shaped(waveform.samples, curve, sound.hop, gain, check)
+        for part, made in zip(_blocks(waveform.samples, check), _blocks(out), strict=True):
+            np.multiply(part, np.float32(gain), out=made)
+        return _Made(out, gain_db, foreseen_lufs, float(sound.peaks.max()) * gain, sound)
+    limiter.shape(waveform.samples, curve, sound.hop, gain, out, check)
     meter = loudness.LoudnessMeter(waveform.sample_rate)
-    for part in _blocks(samples, check):
+    for part in _blocks(out, check):
         meter.add(part)
     heard_lufs = meter.integrated_lufs
     loudness_lufs = foreseen_lufs if heard_lufs is None else heard_lufs
-    return _Made(samples, gain_db, loudness_lufs, limiter.true_peak(samples, check), sound)
+    return _Made(out, gain_db, loudness_lufs, limiter.true_peak(out, check), sound)
 
 
 def _limited(
-    waveform: Waveform, sound: _Sound, ride: Samples | None, gain_db: float, level: float, ceiling: float, check: Check
+    waveform: Waveform,
+    sound: _Sound,
+    ride: Samples | None,
+    gain_db: float,
+    level: float,
+    ceiling: float,
+    out: Samples,
+    check: Check,
 ) -> _Made:
     """The sound under the limiter, as loud as `level`; made again if it turns out otherwise than foreseen."""
     aim, held_at = level, ceiling * _factor(-CEILING_MARGIN_DB)
@@ -313,10 +332,10 @@ def _limited(
         found = _searched(sound, gain_db, aim, held_at, check)
         if found.lost_db > HEAVY_DB:
             found = _searched(sound, gain_db, aim - SPARED_LU, held_at, check)
-        foreseen = sound.under(found.curve)
+        foreseen = sound.under(found.curve, check)
         if ride is not None:
             found.curve[:] *= ride
-        made = _made(waveform, foreseen, found.curve, found.gain_db, check)
+        made = _made(waveform, foreseen, found.curve, found.gain_db, out, check)
         made.lost_db = found.lost_db
         missed_lu = 0.0 if made.loudness_lufs is None else made.loudness_lufs - found.loudness_lufs
         if abs(missed_lu) < FAR_LU and made.peak <= ceiling * _factor(FAR_DB):
@@ -345,8 +364,8 @@ def _searched(sound: _Sound, gain_db: float, aim: float, ceiling: float, check: 
     top = high = max(gain_db, min(gain_db + MOST_LOST_DB, MOST_GAIN_DB))
     tried_db, last = gain_db, (low, low - gain_db)  # without a limiter, a decibel is a decibel
     for _ in range(SEARCHES):
-        curve = limiter.gain_curve(sound.peaks * np.float32(_factor(tried_db)), ceiling, sound.hops_per_s, check)
-        reached = sound.under(curve).at_least_lufs(tried_db)
+        curve = limiter.gain_curve(sound.peaks, ceiling / _factor(tried_db), sound.hops_per_s, check)
+        reached = sound.under(curve, check).at_least_lufs(tried_db)
         found = _Found(tried_db, curve, reached, sound.at_least_lufs(tried_db) - reached)
         over = max(reached - aim, found.lost_db - MOST_LOST_DB)
         if abs(over) < CLOSE_LU or (tried_db >= top and over < 0):

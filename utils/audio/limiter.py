@@ -68,7 +68,7 @@ def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check 
     reach = max(1, round(ATTACK_S * nodes_per_s / 2))
     window = np.hanning(2 * reach + 3)[1:-1]
     window /= window.sum()
-    asked = np.pad(1 - ceiling / np.maximum(peaks, np.float32(ceiling)), 2 * reach + 1)
+    padded = np.pad(peaks, 2 * reach + 1)
     falling = np.exp(-np.arange(1, NODES_AT_ONCE + 1) / (RELEASE_S * nodes_per_s))
     curve = np.ones(len(peaks) + 1, np.float32)
     done, last = 0, 0.0
@@ -76,7 +76,8 @@ def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check 
     for first in range(0, len(curve) + 2 * reach, NODES_AT_ONCE):
         check()
         count = min(NODES_AT_ONCE, len(curve) + 2 * reach - first)
-        near = [asked[first + k : first + k + count] for k in range(2 * reach + 2)]
+        asked = 1 - ceiling / np.maximum(padded[first : first + count + 2 * reach + 1], np.float32(ceiling))
+        near = [asked[k : k + count] for k in range(2 * reach + 2)]
         taken = np.maximum.reduce(near) / falling[:count]
         taken = np.maximum(np.maximum.accumulate(taken), last) * falling[:count]
         last = taken[-1] if taken[-1] > NOTHING else 0.0
@@ -89,17 +90,15 @@ def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check 
     return curve
 
 
-def shaped(samples: Samples, curve: Samples, hop: int, gain: float = 1.0, check: Check = lambda: None) -> Samples:
-    """The samples under a gain curve and a gain, as new ones."""
-    made = np.empty(len(samples), np.float32)
+def shape(samples: Samples, curve: Samples, hop: int, gain: float, out: Samples, check: Check = lambda: None) -> None:
+    """Write the samples under a gain curve and a gain to `out`."""
     ramp = np.arange(hop, dtype=np.float32) / np.float32(hop)
     for first in range(0, len(curve) - 1, NODES_AT_ONCE):
         check()
         nodes = curve[first : first + NODES_AT_ONCE + 1, np.newaxis] * np.float32(gain)
         gains = (nodes[:-1] + (nodes[1:] - nodes[:-1]) * ramp).ravel()
-        part = samples[first * hop : first * hop + len(gains)]
-        np.multiply(part, gains[: len(part)], out=made[first * hop : first * hop + len(part)])
-    return made
+        part = slice(first * hop, min(first * hop + len(gains), len(samples)))
+        np.multiply(samples[part], gains[: part.stop - part.start], out=out[part])
 
 
 def _oversampled(samples: Samples, start: int, count: int) -> Samples:
@@ -126,10 +125,10 @@ def _energy(spectrum: NDArray[np.complexfloating[Any, Any]]) -> float:
 
 
 def _tops(fine: Samples, hops: int) -> Samples:
+    """The largest value of each hop, of the parabola through it and its neighbours where it is a top."""
     inner = fine[1:-1].reshape(hops, -1)
     at = inner.argmax(axis=1) + np.arange(hops) * inner.shape[1] + 1
     left, top, right = fine[at - 1], fine[at], fine[at + 1]
-    is_top = (left <= top) & (right <= top)
-    bend = np.where(is_top, 2 * top - left - right, 0.0)
-    rise: Samples = np.where(bend > 0, np.square(right - left) / (8 * np.maximum(bend, 1e-30)), 0.0)
-    return top + rise
+    bend = np.where((left <= top) & (right <= top), 2 * top - left - right, 0)
+    rise = np.square(right - left) / (8 * np.maximum(bend, np.float32(1e-30)))
+    return np.asarray(top + np.where(bend > 0, rise, 0), np.float32)
