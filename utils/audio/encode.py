@@ -14,6 +14,7 @@ from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
 IEEE_FLOAT = 3
+MP3_GAIN = 1 / 0.95  # LAME makes everything that much quieter, 0.45 dB, so that it never overshoots full scale
 PART = 1 << 18  # samples that are encoded between two looks whether anybody still wants them
 UNKNOWN = 0xFFFFFFFF  # a size that a RIFF head cannot know
 
@@ -35,7 +36,7 @@ def write_audio(
         case "wav":
             write_wav(waveform, file)
         case "mp3":
-            _write_by_soundfile(waveform, file, check, **mp3_how(bitrates.mp3, waveform.sample_rate))
+            _write_by_soundfile(waveform, file, check, MP3_GAIN, **mp3_how(bitrates.mp3, waveform.sample_rate))
         case "flac":
             _write_by_soundfile(waveform, file, check, format="FLAC", subtype="PCM_24")
         case "opus":
@@ -86,13 +87,15 @@ def mp3_how(bitrate_kbps: int, sample_rate: int) -> dict[str, Any]:
     return {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
 
 
-def _write_by_soundfile(waveform: Waveform, file: BinaryIO, check: Callable[[], None], **how: Any) -> None:
+def _write_by_soundfile(
+    waveform: Waveform, file: BinaryIO, check: Callable[[], None], gain: float = 1.0, **how: Any
+) -> None:
     import soundfile
 
     with soundfile.SoundFile(file, "w", waveform.sample_rate, 1, **how) as encoder:
         for part in _parts(waveform):
             check()
-            encoder.write(part)
+            encoder.write(part if gain == 1 else part * np.float32(gain))
 
 
 def _write_by_av(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding
-from utils.audio.encode import mp3_how, pcm, wav_head
+from utils.audio.encode import MP3_GAIN, mp3_how, pcm, wav_head
 from utils.audio.formats import Bitrates
 
 LIVE_FORMATS = ("wav", "mp3", "opus", "aac", "pcm")
@@ -62,7 +62,7 @@ class _Mp3:
         self._file = soundfile.SoundFile(self._sink, "w", sample_rate, 1, **mp3_how(bitrate_kbps, sample_rate))
 
     def encode(self, samples: NDArray[np.float32]) -> bytes:
-        self._file.write(samples)
+        self._file.write(samples * np.float32(MP3_GAIN))
         return self._sink.taken()
 
     def finish(self) -> bytes:
