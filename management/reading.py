@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from management.companions import Companions, content_hash, facts_in, is_same, named_in, read_json, recorded_in
-from management.index import Shelf
+from management.shelf import Shelf
 from management.stored import BARE, StoredFile, is_audio
 from resilience.errors import InvalidAudio, SpeechError
 from utils.audio.analysis import AudioFacts

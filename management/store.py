@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from management.companions import Companions, as_json, read_json, record
-from management.index import Index, Shelf
+from management.index import Index
 from management.reading import LEAVING_PREFIX, PENDING_PREFIX, Reading
+from management.shelf import Shelf
 from management.stored import Folder, Page, Selection, StoredFile, is_audio
 from resilience.errors import FileMissing, FileTooLarge, InvalidAudio, InvalidPath, NameTaken, UnsupportedAudio
 from utils.audio.analysis import AudioFacts

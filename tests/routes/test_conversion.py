@@ -268,7 +268,9 @@ def test_the_name_of_an_upload_is_only_a_name(client: httpx.Client, server: Serv
     assert reply.headers["content-disposition"].isascii()
 
 
-@pytest.mark.parametrize("kind", ["m4a", "webm", "aac", "mp4", "ogg", "opus", "mp3", "flac", "aiff", "wav 24 bit", "wav 64-bit float"])
+@pytest.mark.parametrize(
+    "kind", ["m4a", "webm", "aac", "mp4", "ogg", "opus", "mp3", "flac", "aiff", "wav 24 bit", "wav 64-bit float"]
+)
 def test_a_recording_of_any_kind_comes_back_as_long_as_it_was(client: httpx.Client, kind: str) -> None:
     rate = 48_000 if kind in ("webm", "opus") else 44_100
     spoken = np.resize(soxr.resample(vowels(110).samples, 24_000, rate), round(2.345 * rate)).astype(np.float32)
@@ -387,7 +389,9 @@ def test_a_body_that_is_neither_json_nor_a_form_is_a_415(
     assert code(reply) == (415, "UNSUPPORTED_FORMAT")
 
 
-@pytest.mark.parametrize("content", [b"", b"no form", b'--b\r\nContent-Disposition: form-data; name="input_audio"; filena'])
+@pytest.mark.parametrize(
+    "content", [b"", b"no form", b'--b\r\nContent-Disposition: form-data; name="input_audio"; filena']
+)
 @pytest.mark.parametrize("boundary", ["; boundary=b", ""])
 def test_a_form_that_is_none_is_a_422(client: httpx.Client, boundary: str, content: bytes) -> None:
     reply = client.post(VC, content=content, headers={"Content-Type": f"multipart/form-data{boundary}"})

@@ -33,7 +33,7 @@ RATE = 24_000
 SENTENCE = "My grandfather still keeps his old radio on the kitchen shelf."
 TEXT = f"{SENTENCE} Please close the window before you turn off all the lights."
 LIVE = {"response_mode": "live"}
-STAGES = {
+STAGES: dict[str, dict[str, Any]] = {
     "auto_editor": {"use_auto_editor": True},
     "speed": {"speed_factor": 1.25},
     "trim": {"trim": True, "trim_threshold_ms": 50},
@@ -143,7 +143,7 @@ def without_librosa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 
 def test_a_library_that_is_not_there_gives_way_and_the_answer_says_so(without_librosa: Server) -> None:
-    body = {"text": SENTENCE, "speed_factor": 1.5, "speed_factor_library": "librosa", "seed": 11}
+    body: dict[str, Any] = {"text": SENTENCE, "speed_factor": 1.5, "speed_factor_library": "librosa", "seed": 11}
     with without_librosa.client() as client:
         streamed = client.post(TTS, json=body)
         described = asked(client, **body)

@@ -126,7 +126,9 @@ def test_a_recording_gives_the_same_samples_in_whichever_way_it_comes(
     by_address = fetcher.post(VC, json={**fetched, **settings})
     as_files = fetcher.post(VC, files={"input_audio": ("a.wav", low), "target_voice": ("b.wav", high)}, data=settings)
     in_a_form = fetcher.post(VC, files={"input_audio": low}, data={"target_voice_source": "high", **settings})
-    address_in_a_form = fetcher.post(VC, files={name: (None, str(value)) for name, value in {**fetched, **settings}.items()})
+    address_in_a_form = fetcher.post(
+        VC, files={name: (None, str(value)) for name, value in {**fetched, **settings}.items()}
+    )
 
     assert by_name.status_code == 200, by_name.text
     assert fundamental_hz(read(by_name.content)) == pytest.approx(220, rel=0.07)

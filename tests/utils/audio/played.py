@@ -6,6 +6,7 @@ import io
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.listen import read
 from utils.audio.waveform import Waveform
@@ -16,10 +17,10 @@ READERS = {"opus": "ogg", "aac": "aac"}  # FFmpeg's names
 def played(content: bytes, format_name: str, pcm_rate: int = 24_000) -> Waveform:
     """The sound of a whole file, or of as much of one as there is; pcm does not tell its rate."""
     if format_name == "pcm":
-        return Waveform(np.frombuffer(content, "<i2").astype(np.float32) / 32767, pcm_rate)
+        return Waveform((np.frombuffer(content, "<i2") / 32767).astype(np.float32), pcm_rate)
     if format_name not in READERS:
         return read(content)
-    with av.open(io.BytesIO(content), format=READERS[format_name]) as container:
+    with av.open(io.BytesIO(content), "r", format=READERS[format_name]) as container:
         parts = [_samples(frame) for frame in container.decode(audio=0)]
         rate = container.streams.audio[0].codec_context.sample_rate
     return Waveform(np.concatenate(parts), rate)
@@ -27,11 +28,12 @@ def played(content: bytes, format_name: str, pcm_rate: int = 24_000) -> Waveform
 
 def told_duration_s(content: bytes, format_name: str) -> float:
     """How long a player says that a file is, before it plays it."""
-    with av.open(io.BytesIO(content), format=READERS[format_name]) as container:
+    with av.open(io.BytesIO(content), "r", format=READERS[format_name]) as container:
         assert container.duration is not None
         return container.duration / 1_000_000
 
 
-def _samples(frame: av.AudioFrame) -> np.ndarray:
+def _samples(frame: av.AudioFrame) -> NDArray[np.float32]:
     samples = frame.to_ndarray()
-    return samples.reshape(-1).astype(np.float32) / (32768 if samples.dtype == np.int16 else 1)
+    full_scale = 32768 if samples.dtype == np.int16 else 1
+    return (samples.reshape(-1) / full_scale).astype(np.float32)

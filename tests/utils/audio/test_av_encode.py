@@ -120,7 +120,9 @@ def test_a_stream_can_be_played_before_it_has_ended(format_name: str) -> None:
 def test_a_stream_has_the_sound_of_the_file(format_name: str) -> None:
     sound = spoken()
 
-    live, file = (played(one, format_name) for one in (b"".join(streamed(sound, format_name)), encoded(sound, format_name)))
+    live, file = (
+        played(one, format_name) for one in (b"".join(streamed(sound, format_name)), encoded(sound, format_name))
+    )
 
     count = min(len(live.samples), len(file.samples))
     assert abs(len(live.samples) - len(file.samples)) <= FRAME_S[format_name] * live.sample_rate
