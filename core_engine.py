@@ -67,7 +67,7 @@ class LibraryUse(Protocol):
     """What the libraries are told of: see management.libraries."""
 
     def in_use(self, *paths: Path) -> AbstractContextManager[Any]: ...
-    def record_use(self, voice: str) -> None: ...
+    def record_use(self, voice: str, content_hash: str) -> None: ...
 
 
 class CoreEngine:
@@ -335,8 +335,8 @@ class CoreEngine:
                 companion=record.companion(done, clock.laps),
                 check=cancellation.check,
             )
-            if plan.voice.path and not plan.request.voice_file:
-                self._use.record_use(plan.voice.name)
+            if plan.voice.content_hash and not plan.request.voice_file:
+                self._use.record_use(plan.voice.name, plan.voice.content_hash)
             return done.waveform.duration_s, files
 
         try:

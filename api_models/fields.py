@@ -84,7 +84,7 @@ Description = Annotated[Prose, Field(max_length=5000)]
 Transcript = Annotated[Prose, Field(max_length=100_000)]
 FolderName = Annotated[str, Field(max_length=MAX_PATH)]
 Tag = Annotated[Line, Field(min_length=1, max_length=50)]
-Alias = Annotated[Line, Field(min_length=1, max_length=100)]
+Alias = Annotated[Line, Field(min_length=1, max_length=100, pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # no path
 
 Tags = Annotated[list[Tag], Field(max_length=50), AfterValidator(each_once)]
 Aliases = Annotated[list[Alias], Field(max_length=20), AfterValidator(each_once)]

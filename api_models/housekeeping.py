@@ -113,6 +113,7 @@ class HoldingsReply(BaseModel):
     files: int
     bytes: int = Field(description="of the audio")
     folders: int
+    not_listed: int = Field(description="files that are audio by name and cannot be used; the log says why")
 
 
 class ResourcesReply(SuccessReply):

@@ -87,7 +87,7 @@ class Archive:
         if self.contents.unpacked_bytes > max_bytes:
             raise FileTooLarge(f"the archive holds more than {max_bytes // 1_000_000} MB of files")
         for member in self.contents.members:
-            self.contents.warnings += self.companion(member)[1]
+            self.companion(member)  # or InvalidArchive, before anything is unpacked
 
     @contextmanager
     def audio(self, member: Member) -> Iterator[BinaryIO]:
@@ -97,10 +97,10 @@ class Archive:
         with packed, io.BufferedReader(_Checked(packed, member), READ_AT_ONCE) as audio:
             yield audio
 
-    def companion(self, member: Member) -> tuple[dict[str, Any], list[str]]:
-        """What the companion of a recording says, and what had to be left out of it. Raises InvalidArchive."""
+    def companion(self, member: Member) -> dict[str, Any]:
+        """What the companion of a recording says. Raises InvalidArchive."""
         if member.companion is None:
-            return {}, []
+            return {}
         with _unreadable_told(f"{member.relative}{COMPANION}"), self._zip.open(member.companion) as packed:
             return _checked_companion(packed.read(COMPANION_LIMIT + 1), f"{member.relative}{COMPANION}")
 
@@ -293,34 +293,28 @@ def _is_passed_over(name: str) -> bool:
 def restorable(said: dict[str, Any]) -> dict[str, Any]:
     """A companion as `Archive` takes it, whatever people have written into it by hand."""
     listed = {key: texts(said[key]) for key in LISTS if said.get(key)}
-    wanted = {**said, **listed}.items()
-    return {key: value for key, value in wanted if key == MEASURED_ANEW or (_is_known(key) and _is_sane(key, value))}
+    return {key: value for key, value in {**said, **listed}.items() if _is_sane(key, value)}
 
 
-def _checked_companion(content: bytes, name: str) -> tuple[dict[str, Any], list[str]]:
-    """What of it is known, and a warning if there was more. Raises InvalidArchive."""
+def _checked_companion(content: bytes, name: str) -> dict[str, Any]:
+    """What it says, but for what was heard, which is measured anew. Raises InvalidArchive."""
     try:
         said = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidArchive(f"{name!a} in the archive is no JSON") from error
     if not isinstance(said, dict):
         raise InvalidArchive(f"{name!a} in the archive is no JSON object")
-    kept = {key: value for key, value in said.items() if value is not None and _is_known(key)}
+    kept = {key: value for key, value in said.items() if value is not None and key != MEASURED_ANEW}
     for key, value in kept.items():
         if not _is_sane(key, value):
-            raise InvalidArchive(f"{key} of {name!a} in the archive is not what it should be")
-    unknown = sorted(key for key in said if not _is_known(key) and key != MEASURED_ANEW)
-    listed = ", ".join(ascii(key[:40]) for key in unknown[:5])
-    return kept, [f"{name}: left out what is not known: {listed}"] if unknown else []
-
-
-def _is_known(key: str) -> bool:
-    return key in TEXTS or key in LISTS or key in OBJECTS or key == "usage_count"
+            raise InvalidArchive(f"{key[:40]!a} of {name!a} in the archive is not what it should be")
+    return kept
 
 
 def _is_sane(key: str, value: Any) -> bool:
+    """True for what a library can keep under the key; what it does not know is the owner's, and stays as it is."""
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):  # an infinity, or half of a character: no file of JSON can hold them
         return False
     if key in OBJECTS:
@@ -334,7 +328,9 @@ def _is_sane(key: str, value: Any) -> bool:
     if key in TEXTS:
         is_text = isinstance(value, str) and len(value) <= TEXTS[key]
         return is_text and (key not in ("created_date", "last_used") or _is_moment(value))
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    if key == "usage_count":
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    return True
 
 
 def _is_moment(text: str) -> bool:

@@ -6,20 +6,29 @@ import logging
 import os
 import shutil
 import stat
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Literal, cast
 
-from management.archive import Archive, Member, restorable
+from management.archive import MAX_ENTRIES, Archive, Member, restorable
 from management.companions import as_json
 from management.store import AudioStore, Staged
 from management.stored import Selection, StoredFile
 from management.voices import Voices
-from resilience.errors import FileMissing, InvalidArchive, InvalidAudio, InvalidPath, NameTaken, UnsupportedAudio
+from resilience.errors import (
+    FileMissing,
+    InvalidArchive,
+    InvalidAudio,
+    InvalidPath,
+    InvalidRequest,
+    NameTaken,
+    UnsupportedAudio,
+)
 from utils.files.atomic import sync_folder, temporary_name
 from utils.files.paths import inside, relative_parts
 from utils.text.fold import fold
@@ -64,14 +73,26 @@ def stream_backup(voices: Voices, folder: str | None = None) -> Iterator[bytes]:
     """A zip of all voices (or of those below `folder`), each with its companion, in pieces of some 256 kB.
 
     Recordings are packed as they are: they hardly get smaller. One that goes meanwhile is left out. The zip is made
-    while it is taken, so no more of it is in memory than a piece and its list of contents. Raises InvalidPath.
+    while it is taken, so no more of it is in memory than a piece and its list of contents. Names that only some
+    systems can tell apart get a number: every backup can be restored everywhere. Raises InvalidPath, FileMissing for a
+    folder that is not there, InvalidRequest for more voices than can be restored at once.
     """
     below = "/".join(relative_parts(folder)) if folder else None
+    if below and not any(known.path == below for known in voices.store.folders()):
+        raise FileMissing(f"there is no folder named {folder} in {voices.store.library}/")
+    count = voices.store.page(Selection(folder=below), sort_by="name", descending=False, page=1, page_size=1).total
+    if count > MAX_ENTRIES // 2:
+        raise InvalidRequest(
+            f"{count:,} voices are more than one backup holds ({MAX_ENTRIES // 2:,}): back up folder by folder",
+            field="folder",
+            where="query",
+        )
     return _zipped(voices, below)
 
 
 def _zipped(voices: Voices, below: str | None) -> Iterator[bytes]:
     store, pipe = voices.store, _Pipe()
+    taken: set[str] = set()
     with zipfile.ZipFile(cast("IO[bytes]", pipe), "w") as archive:
         for path in _empty_folders(store, below):
             archive.writestr(_entry(f"{path}/", stat.S_IFDIR | 0o755), b"")
@@ -86,15 +107,26 @@ def _zipped(voices: Voices, below: str | None) -> Iterator[bytes]:
                 logger.warning("not backed up for its name library=%s path=%a", store.library, listed.relative)
                 continue
             with audio:
+                name = _unlike(file.relative, taken)
                 about = as_json({"created_date": file.created.isoformat(), **restorable(voices.companion(file))})
-                name = store.companion_path(Path(file.relative)).as_posix()
-                archive.writestr(_entry(name, stat.S_IFREG | 0o644, file.created), about)
-                yield from _packed(archive, pipe, file, audio)
+                companion = store.companion_path(Path(name)).as_posix()
+                archive.writestr(_entry(companion, stat.S_IFREG | 0o644, file.created), about)
+                yield from _packed(archive, pipe, file, name, audio)
     yield from pipe.taken(0)
 
 
-def _packed(archive: zipfile.ZipFile, pipe: _Pipe, file: StoredFile, audio: BinaryIO) -> Iterator[bytes]:
-    entry = _entry(file.relative, stat.S_IFREG | 0o644, file.created)
+def _unlike(relative: str, taken: set[str]) -> str:
+    """The name, composed, and with a number where another in `taken` differs from it in case or spelling alone."""
+    path = PurePosixPath(unicodedata.normalize("NFC", relative))
+    candidate, number = path, FIRST_NUMBER
+    while candidate.as_posix().casefold() in taken:
+        candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    taken.add(candidate.as_posix().casefold())
+    return candidate.as_posix()
+
+
+def _packed(archive: zipfile.ZipFile, pipe: _Pipe, file: StoredFile, name: str, audio: BinaryIO) -> Iterator[bytes]:
+    entry = _entry(name, stat.S_IFREG | 0o644, file.created)
     left = file.size_bytes  # a file that grows meanwhile is another one, which the next backup has
     with archive.open(entry, "w", force_zip64=left >= ZIP64_FROM) as packed:
         while left and (piece := audio.read(min(left, PIECE_BYTES))):
@@ -170,7 +202,7 @@ class _Restoration:
     def _staged(self, member: Member, unplaced: ExitStack, max_bytes: int) -> Staged:
         try:
             with self._archive.audio(member) as audio:
-                staged = unplaced.enter_context(self._store.stage(audio, max_bytes))
+                staged = unplaced.enter_context(self._store.stage(audio, max_bytes, of_any_format=True))
         except InvalidArchive:
             raise
         except (InvalidAudio, UnsupportedAudio) as error:
@@ -214,7 +246,7 @@ class _Restoration:
 
     def _content(self, member: Member, target: str, staged: Staged) -> dict[str, Any]:
         """The companion, without the aliases that would make two voices answer to one name."""
-        said, _ = self._archive.companion(member)
+        said = self._archive.companion(member)
         kept = []
         for alias in dict.fromkeys(said.pop("aliases", ())):
             if holder := self._holder(alias, target):

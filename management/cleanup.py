@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ YOUNG_S = 60.0
 LISTED = 1000  # removals that a report names
 RETRY_AFTER_S = 10
 ASKED_EVERY_S = 0.5
+NOT_JUDGED = (BARE, ".mp4", ".webm")  # nobody can tell bare samples from noise; films may have no sound
 MEGABYTE = 1_000_000
 
 Reason = Literal["empty", "not decodable", "temporary", "companion of nothing", "over the limit"]
@@ -197,6 +199,8 @@ class Cleanup:
         """The removal, unless somebody may be at the file."""
         with suppress(FileNotFoundError):
             status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                return
             is_young = self._now() - status.st_mtime < YOUNG_S and reason != "temporary"
             if not is_young and not store.is_in_use(path):
                 yield Removal(store.library, path.relative_to(store.root).as_posix(), reason, status.st_size)
@@ -240,7 +244,7 @@ def _fault(path: Path) -> Reason | None:
     try:
         if not path.stat().st_size:
             return "empty"
-        if path.suffix.lower() == BARE:  # which nobody can tell from noise
+        if path.suffix.lower() in NOT_JUDGED:
             return None
         with open_recording(path) as opened:
             return None if next(blocks(opened, lambda: None, 1), None) is not None else "not decodable"

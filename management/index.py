@@ -11,7 +11,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of the tables below; an index of another version is made anew
+VERSION = 4  # of the tables below; an index of another version is made anew
 LIBRARIES = ("voices", "vc_inputs", "outputs")
 
 TABLES = """
@@ -35,6 +35,7 @@ CREATE INDEX by_usage ON files (library, usage_count, id);
 CREATE INDEX by_last_use ON files (library, last_used, id);
 CREATE INDEX by_name ON files (library, name);
 CREATE INDEX by_stem ON files (library, stem);
+CREATE INDEX by_hash ON files (library, content_hash);
 CREATE INDEX by_folder ON files (library, folder, created);
 
 CREATE TABLE folders (

@@ -49,9 +49,9 @@ class Libraries:
         self.outputs.close()
         self._index.close()
 
-    def record_use(self, voice: str) -> None:
-        """Count a generation with the voice at this path below `voices/`."""
-        self.voices.record_use(voice)
+    def record_use(self, voice: str, content_hash: str) -> None:
+        """Count a generation with the voice at this path below `voices/`, of this content."""
+        self.voices.record_use(voice, content_hash)
 
     def in_use(self, *paths: Path) -> AbstractContextManager[ExitStack]:
         """Housekeeping leaves these files alone meanwhile."""

@@ -34,9 +34,14 @@ def resources(stores: Iterable[AudioStore], reserve_bytes: int) -> dict[str, Any
 
 
 def _holdings(store: AudioStore) -> dict[str, int]:
-    """The folders are those below the root."""
+    """The folders are those below the root; what is not listed is audio by name that cannot be used."""
     files, size = store.totals()
-    return {"files": files, "bytes": size, "folders": sum(1 for folder in store.folders() if folder.path)}
+    return {
+        "files": files,
+        "bytes": size,
+        "folders": sum(1 for folder in store.folders() if folder.path),
+        "not_listed": len(store.broken()),
+    }
 
 
 def _children_bytes() -> int:

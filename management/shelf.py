@@ -142,6 +142,10 @@ class Shelf:
     def called(self, alias: str) -> list[StoredFile]:
         return self._files("id IN (SELECT file FROM aliases WHERE alias = ?)", (fold(alias),))
 
+    def hashed(self, content_hash: str) -> list[StoredFile]:
+        """The files with this content."""
+        return self._files("content_hash = ?", (content_hash,))
+
     def stemmed(self, stem: str) -> list[StoredFile]:
         """The files of this name, in any folder; the extension, case and accents do not count."""
         return self._files("stem = ?", (fold(stem),))

@@ -210,10 +210,11 @@ class AudioStore:
             yield path, _copied(source, file, max_bytes, self._limits.reserve_bytes, self._root)
 
     @contextmanager
-    def stage(self, source: BinaryIO, max_bytes: int) -> Iterator[Staged]:
+    def stage(self, source: BinaryIO, max_bytes: int, *, of_any_format: bool = False) -> Iterator[Staged]:
         """The upload in a hidden file of the library, decoded once; gone afterwards if it was not placed.
 
-        Raises FileTooLarge, InvalidAudio, UnsupportedAudio, StorageFull.
+        `of_any_format`: whatever can be heard, not only what uploads may be. Raises FileTooLarge, InvalidAudio,
+        UnsupportedAudio, StorageFull.
         """
         from utils.audio.analysis import listen
 
@@ -221,7 +222,7 @@ class AudioStore:
         with temporary(self._root) as (file, path):
             content_hash = _copied(source, file, max_bytes, self._limits.reserve_bytes, self._root)
             heard = listen(file, self._limits.longest_s, judge=self._companions.judges)
-            if heard.facts.format not in KEPT_FORMATS:
+            if heard.facts.format not in KEPT_FORMATS and not of_any_format:
                 raise UnsupportedAudio(
                     f"the file is {heard.facts.format}; {', '.join(KEPT_FORMATS)} can be kept in {self.library}/"
                 )
@@ -291,6 +292,7 @@ class AudioStore:
         self.folder(folder)
         if is_audio(filename):
             self._refuse_if_taken(self.locate(target), overwrite)
+        self._refuse_twins(self.locate(target))
         check()
         with self.stage(source, max_bytes) as staged:
             if not is_audio(filename):
@@ -327,7 +329,8 @@ class AudioStore:
             return moved
 
     def _move(self, path: Path, target: Path, content: Mapping[str, Any]) -> None:
-        self._refuse_if_taken(target, overwrite=False)
+        self._refuse_if_taken(target, overwrite=False, hint="")
+        self._refuse_twins(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         companion = self._companions.path(target)
         pending = companion.with_name(PENDING_PREFIX + companion.name)
@@ -405,11 +408,18 @@ class AudioStore:
                 Path(inner).rmdir()
                 self.shelf.forget_folder(self._reading.relative(Path(inner)))
 
-    def _refuse_if_taken(self, path: Path, overwrite: bool) -> None:
+    def _refuse_twins(self, path: Path) -> None:
+        """What differs in case alone is one file on many systems, and could not be restored there."""
+        relative = self._reading.relative(path)
+        for other in self.shelf.stemmed(path.stem):
+            if other.relative != relative and other.relative.casefold() == relative.casefold() and other.path.exists():
+                raise NameTaken(f"{other.relative} is there already, which differs from {path.name} in case alone")
+
+    def _refuse_if_taken(self, path: Path, overwrite: bool, hint: str = "; overwrite=true replaces it") -> None:
         if path.is_dir():
             raise InvalidPath(f"{path.name} is a folder")
         if path.exists() and not overwrite:
-            raise NameTaken(f"{self._reading.relative(path)} is there already; overwrite=true replaces it")
+            raise NameTaken(f"{self._reading.relative(path)} is there already{hint}")
 
 
 def _copied(source: BinaryIO, file: BinaryIO, max_bytes: int, reserve_bytes: int, folder: Path) -> str:

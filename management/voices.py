@@ -158,9 +158,11 @@ class Voices:
     ) -> StoredFile:
         """Take a recording in, with what is said of it. Raises what `AudioStore.put` raises."""
 
+        replaced = f"{folder}/{filename}" if folder else filename
+
         def check() -> None:
-            replaced = f"{folder}/{filename}" if folder else filename
             self._refuse_aliases_of_others(details.get("aliases") or (), besides=replaced)
+            self._refuse_names_that_are_aliases([Path(filename).stem, details.get("name")], besides=replaced)
 
         def content(staged: Staged) -> dict[str, Any]:
             said = {key: details[key] for key in DETAILS if details.get(key)}
@@ -186,6 +188,7 @@ class Voices:
 
         def changed(content: dict[str, Any]) -> dict[str, Any]:
             self._refuse_aliases_of_others(changes.get("aliases") or (), besides=file.relative)
+            self._refuse_names_that_are_aliases([changes.get("name")], besides=file.relative)
             said = {key: changes.get(key, content.get(key)) for key in DETAILS}
             kept = {key: value for key, value in content.items() if key not in DETAILS}
             return {key: value for key, value in said.items() if value} | kept
@@ -200,14 +203,19 @@ class Voices:
         heard = listen(file.path, self.store.longest_s, judge=True)
         return self.store.change(file, lambda content: {**content, "quality": heard.quality})
 
-    def record_use(self, relative: str) -> None:
-        """Count one generation with the voice. The count is no reason to lose what was generated: it may fail."""
+    def record_use(self, relative: str, content_hash: str) -> None:
+        """Count one generation with the voice, wherever it was moved meanwhile.
+
+        The count is no reason to lose what was generated: it may fail.
+        """
 
         def used(content: dict[str, Any]) -> dict[str, Any]:
             count = content.get("usage_count")
             return {**content, "usage_count": (count if type(count) is int else 0) + 1, "last_used": now()}
 
         try:
+            if not self.store.has(relative):
+                relative = next((file.relative for file in self.store.shelf.hashed(content_hash)), relative)
             self.store.change(self.store.get(relative), used)
         except (SpeechError, OSError) as error:
             logger.warning("use of a voice not counted reason=%s", error)
@@ -231,6 +239,15 @@ class Voices:
             if meant := self._meant(alias) - {besides}:
                 voice = min(meant)
                 raise NameTaken(f"{alias} already means {voice}", detail={"alias": alias, "voice": voice})
+
+    def _refuse_names_that_are_aliases(self, names: Sequence[str | None], besides: str) -> None:
+        """A name goes before an alias: whoever asks for the one would get the other, and hear the wrong person."""
+        for name in filter(None, names):
+            for file in self.store.shelf.called(name):
+                if file.relative != besides and self._is_there(file):
+                    raise NameTaken(
+                        f"{name} is an alias of {file.relative}", detail={"alias": name, "voice": file.relative}
+                    )
 
     def _meant(self, alias: str) -> set[str]:
         """The paths of all voices that an alias would find or be mistaken for."""

@@ -21,6 +21,7 @@ PATIENCE_MS = 500  # without changes, until it is seen whether it is time for so
 POLLED_AT_MOST = 0.05  # share of the time that goes into looking through everything where nothing reports changes
 SOONEST_S = 3.0
 AFTER_A_FAILURE_S = 10.0
+POLLED_FOR_S = 60.0
 
 
 class Watcher:
@@ -96,7 +97,7 @@ class Watcher:
 
     def _poll(self) -> None:
         """Returns when it is time to try again whether the system reports changes."""
-        until = time.monotonic() + self._rescan_s
+        until = time.monotonic() + min(self._rescan_s, POLLED_FOR_S)
         while not self._stopped.is_set() and time.monotonic() < until:
             began_at = time.monotonic()
             self._look_at_everything()

@@ -104,6 +104,10 @@ class RangeNotSatisfiable(SpeechError):
 
     code = "RANGE_NOT_SATISFIABLE"
 
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+
 
 class FileTooLarge(SpeechError):
     code = "FILE_TOO_LARGE"

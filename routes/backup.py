@@ -51,7 +51,7 @@ router = APIRouter(prefix="/api/v1/voices", tags=["voices"])
     response_class=Response,
     responses={
         200: {"description": "a zip of recordings and companions", "content": {ZIP: {"schema": FILE_SCHEMA}}},
-        **documented(*LISTING_FAILURES),
+        **documented(*LISTING_FAILURES, errors.FileMissing),
     },
 )
 async def back_up(request: Request, asked: Annotated[BackupQuery, Query()], voices: VoicesDep) -> Response:

@@ -96,7 +96,11 @@ def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
 
 async def _on_speech_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SpeechError)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryAgainLater) else {}
+    headers = {}
+    if isinstance(error, TryAgainLater):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size_bytes}"
     status = status_of(type(error))
     level = logging.WARNING if status >= 500 and not error.is_expected else logging.INFO
     return _reply(request.scope, status, error.code, error.message, error.detail, headers, level)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 
 from api_models.housekeeping import (
     CleanupQuery,
@@ -33,15 +33,25 @@ def _cleanup(request: Request) -> Cleanup:
 CleanupDep = Annotated[Cleanup, Depends(_cleanup)]
 
 
-@router.post("/cleanup", summary="Clean up now", responses=documented(errors.InvalidRequest, errors.ServiceOverloaded))
-async def clean_up(request: Request, asked: Annotated[CleanupQuery, Query()], cleanup: CleanupDep) -> CleanupReply:
+@router.post(
+    "/cleanup",
+    summary="Clean up now",
+    responses=documented(errors.InvalidRequest, errors.FileTooLarge, errors.ServiceOverloaded),
+)
+async def clean_up(
+    request: Request,
+    asked: Annotated[CleanupQuery, Query()],
+    cleanup: CleanupDep,
+    body: Annotated[CleanupQuery | None, Body(description="the same option, as JSON")] = None,
+) -> CleanupReply:
     """Remove what is broken, left over, or too much by the settings; with `dry_run=true` tell what would go.
 
     A file in use, or younger than a minute, stays. 503 while another clean-up runs.
     """
-    report = await in_heavy_thread(request, cleanup.run, dry_run=asked.dry_run)
+    dry_run = asked.dry_run or (body is not None and body.dry_run)
+    report = await in_heavy_thread(request, cleanup.run, dry_run=dry_run)
     files = counted(report.removed_count, "file")
-    message = f"{files} would be removed" if asked.dry_run else f"{files} removed"
+    message = f"{files} would be removed" if dry_run else f"{files} removed"
     if report.removed_count > len(report.removed):
         message += f"; the first {len(report.removed):,} are listed"
     return CleanupReply(

@@ -106,7 +106,9 @@ def library_file(request: Request, stored: StoredFile, file: BinaryIO) -> Respon
     size = response.stat_result.st_size
     if not _is_satisfiable(request.headers.get("range", ""), size):
         file.close()
-        raise RangeNotSatisfiable(f"the file has {size} bytes; the Range header asks for none of them")
+        raise RangeNotSatisfiable(f"the file has {size} bytes; the Range header asks for none of them", size_bytes=size)
+    if not request.headers.get("range", "bytes").lower().lstrip().startswith("bytes"):  # a unit that we do not know
+        request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
     offered = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if response.headers["etag"] in offered or "*" in offered:
         file.close()
@@ -143,11 +145,11 @@ class OpenedFile(FileResponse):
 
 def _is_satisfiable(header: str, size: int) -> bool:
     """False for a Range that Starlette would refuse with a body that is not ours (RFC 9110, section 14)."""
-    if not header:
-        return True
     unit, _, ranges = header.partition("=")
+    if unit.strip().lower() != "bytes":
+        return True
     bounds = [RANGE.fullmatch(part) for part in ranges.split(",")]
-    return unit.strip().lower() == "bytes" and all(
+    return all(
         bound is not None
         and (int(bound[1]) < size and int(bound[2] or size) >= int(bound[1]) if bound[1] else int(bound[2] or 0) > 0)
         for bound in bounds

@@ -22,20 +22,25 @@ from tests.serving import Server, serving
 from utils.files.atomic import TEMPORARY_PREFIX
 
 TTS, VC = "/api/v1/tts", "/api/v1/vc"
+ENDLESS = "/endless.wav"
 OPEN = {
     "CHATTERBOX_FETCH__ALLOW_PRIVATE": "true",
     "CHATTERBOX_FETCH__ALLOWED_HOSTS": '["*:*"]',
     "CHATTERBOX_FETCH__MAX_MB": "1",
-    "CHATTERBOX_FETCH__TIMEOUT_S": "5",
+    "CHATTERBOX_FETCH__TIMEOUT_S": "30",
 }
 
 
 class Site:
-    """Files at addresses of this machine; `asked` holds the paths that somebody wanted."""
+    """Files at addresses of this machine; `asked` holds the paths that somebody wanted.
+
+    `/endless.wav` never ends; `was_left` is set when somebody gives it up.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, str, bytes]] = {}
         self.asked: list[str] = []
+        self.was_left = threading.Event()
         site = self
 
         class Visit(BaseHTTPRequestHandler):
@@ -44,9 +49,13 @@ class Site:
                 status, media_type, content = site.files.get(self.path.partition("?")[0], (404, "text/html", b"no"))
                 self.send_response(status)
                 self.send_header("Content-Type", media_type)
-                self.send_header("Content-Length", str(len(content)))
+                if self.path != ENDLESS:
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                if self.path == ENDLESS:
+                    self.connection.recv(1)
+                    site.was_left.set()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -236,6 +245,22 @@ def test_what_cannot_be_fetched_has_its_code_and_leaves_nothing(
 
     assert code(reply) == expected
     assert "<html>" not in reply.text
+    assert not unfinished(fetching)
+
+
+@pytest.mark.parametrize("path", [TTS, VC])
+def test_a_client_that_leaves_ends_the_download_too(
+    fetcher: httpx.Client, fetching: Server, site: Site, path: str
+) -> None:
+    address = site.put(ENDLESS, vowels_wav(200))
+    conversion = {"input_audio_source": address, "target_voice_source": "clara"}
+    body = {"text": "Hello.", "reference_audio_filename": address} if path == TTS else conversion
+
+    with pytest.raises(httpx.ReadTimeout):
+        fetcher.post(path, json=body, timeout=httpx.Timeout(60, read=1))
+
+    assert site.was_left.wait(15)
+    fetching.wait_for_log(f"route={path} status=499")
     assert not unfinished(fetching)
 
 
