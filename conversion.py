@@ -108,8 +108,12 @@ class ConversionPlan:
 class ConversionPlanner:
     """Turns requests into plans, with the server's defaults and the recordings of its libraries."""
 
-    def __init__(self, planner: Planner, conversion: ConversionSettings, sources: SourceLibrary) -> None:
+    def __init__(
+        self, planner: Planner, conversion: ConversionSettings, sources: SourceLibrary, longest_s: float
+    ) -> None:
+        """`longest_s` is that of a recording, as `utils.audio.decode.bounded_blocks` counts it."""
         self._planner = planner
+        self._longest_s = longest_s
         self._conversion = conversion
         self._sources = sources
 
@@ -134,7 +138,7 @@ class ConversionPlanner:
         model = self._model(request.model, engine)
         source = request.source_file or self._sources.find(request.source)
         voice = self._planner.voice(request.voice, model, request.voice_file, field="target_voice_source")
-        recording = measure(source.path, check)
+        recording = measure(source.path, self._longest_s, check)
         if recording.duration_s < SHORTEST_S:
             raise InvalidAudio(f"the recording is shorter than {SHORTEST_S} seconds")
         warnings = []

@@ -201,7 +201,9 @@ class CoreEngine:
                         yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
                 record = conversion_record(plan, self._conversion, live=live)
-                duration_s, files = await self._keep(plan, record, lambda: join.joined, clock)
+                whole = [join.joined]
+                del join  # the one copy of an hour of sound belongs to what is done with it next
+                duration_s, files = await self._keep(plan, record, whole.pop, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -319,9 +321,9 @@ class CoreEngine:
         cancellation = Cancellation()
 
         def finish() -> tuple[float, Sequence[SavedFile]]:
-            waveform = join()
+            sound = [join()]
             clock.lap("join_s")
-            done = mastering.master(waveform, record.options, cancellation.check)
+            done = mastering.master(sound.pop(), record.options, cancellation.check)
             clock.laps.update(done.laps)
             plan.warnings.extend(done.warnings)
             files = self._outputs.save(

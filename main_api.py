@@ -38,7 +38,7 @@ TAGS = [
     {"name": "speech", "description": "Text to speech."},
     {"name": "voice conversion", "description": "A recording in another voice."},
     {"name": "voices", "description": "The recordings whose voices can be spoken with."},
-    {"name": "vc inputs", "description": "Recordings to convert."},
+    {"name": "recordings", "description": "Recordings to convert."},
     {"name": "outputs", "description": "The generated files."},
     {"name": "housekeeping", "description": "What is used, and making room."},
     {"name": "system", "description": "Health, configuration."},
@@ -99,17 +99,19 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         fetcher = Fetcher(settings.fetch, min_free_bytes=settings.storage.min_free_mb * 1_000_000)
         app.state.cleanup, app.state.fetcher = cleanup, fetcher
         await host.start()
-        warming_up = asyncio.gather(asyncio.to_thread(core.warm_up), asyncio.to_thread(libraries.open))
+        warming_up = [asyncio.create_task(asyncio.to_thread(work)) for work in (core.warm_up, libraries.open)]
+        for task in warming_up:
+            task.add_done_callback(log_failure)
         cleanup.start()
         try:
             yield
         finally:
-            await warming_up
+            await asyncio.gather(*warming_up, return_exceptions=True)
             await cleanup.close()
             await host.close()
             core.close()
             fetcher.close()
-            heavy.shutdown(cancel_futures=True)
+            heavy.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(libraries.close)
 
     app = FastAPI(
@@ -144,6 +146,12 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         stopping=errors.stopping,
     )
     return app
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    """What fails beside the requests fails aloud."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("not all is ready", exc_info=error)
 
 
 def engine_parts(settings: Settings) -> EngineParts:

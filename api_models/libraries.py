@@ -146,6 +146,12 @@ class Deletion(Confirmation, InFolder):
     folder: FolderName | None = FOLDER
     project: FolderName | None = PROJECT
 
+    @property
+    def empty_criteria(self) -> list[str]:
+        """The criteria that were given, and say nothing."""
+        criteria = self.model_fields_set - Confirmation.model_fields.keys() - {"all"}
+        return sorted(name for name in criteria if not getattr(self, name))
+
 
 class DeletionReply(SuccessReply):
     deleted_files: list[str] = Field(description="audio files, by their paths below the library")

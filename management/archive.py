@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
-from management.companions import COMPANION_LIMIT, texts
+from management.companions import COMPANION_LIMIT, is_deep, texts
 from management.stored import is_audio
 from resilience.errors import FileTooLarge, InvalidArchive
 from utils.files.paths import relative_parts
@@ -314,6 +314,8 @@ def _checked_companion(content: bytes, name: str) -> dict[str, Any]:
 def _is_sane(key: str, value: Any) -> bool:
     """True for what a library can keep under the key; what it does not know is the owner's, and stays as it is."""
     try:
+        if is_deep(value):
+            return False
         json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):  # an infinity, or half of a character: no file of JSON can hold them
         return False

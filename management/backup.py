@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 << 10
 ZIP64_FROM = 1 << 30  # bytes; below it every tool can read the entry
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can tell
+EARLIEST, LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # that a zip can tell
 FIRST_NUMBER = 2  # of a voice that is restored beside another of its name
 
 Mode = Literal["skip", "overwrite", "rename"]
@@ -139,11 +139,13 @@ def _empty_folders(store: AudioStore, below: str | None) -> Iterator[str]:
     for folder in store.folders():
         is_wanted = below is None or folder.path == below or folder.path.startswith(f"{below}/")
         if folder.path and is_wanted and not folder.count and not folder.subfolders:
-            yield folder.path
+            with suppress(InvalidPath):  # a name that somebody gave it by hand
+                relative_parts(folder.path)
+                yield folder.path
 
 
 def _entry(name: str, mode: int, moment: datetime | None = None) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, max(moment.timetuple()[:6], EARLIEST) if moment else EARLIEST)
+    entry = zipfile.ZipInfo(name, min(max(moment.timetuple()[:6], EARLIEST), LATEST) if moment else EARLIEST)
     entry.create_system = 3  # whose modes these are: Unix
     entry.external_attr = mode << 16
     return entry

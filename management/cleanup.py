@@ -19,7 +19,7 @@ from config.settings import CleanupSettings
 from management.companions import read_json
 from management.store import AudioStore
 from management.stored import BARE, is_audio
-from resilience.errors import FileMissing, InvalidAudio, InvalidPath, ServiceOverloaded
+from resilience.errors import FileMissing, InvalidAudio, InvalidPath, ServiceOverloaded, UnusableAudio
 from utils.files.atomic import strays
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ RETRY_AFTER_S = 10
 ASKED_EVERY_S = 0.5
 NOT_JUDGED = (BARE, ".mp4", ".webm")  # nobody can tell bare samples from noise; films may have no sound
 MEGABYTE = 1_000_000
+MOST_OF_A_HEAD = 4096  # bytes before the samples
 
 Reason = Literal["empty", "not decodable", "temporary", "companion of nothing", "over the limit"]
 Trigger = Literal["start", "schedule", "request"]
@@ -235,9 +236,10 @@ def _remove_recording(store: AudioStore, path: Path, relative: str) -> None:
 
 
 def _fault(path: Path) -> Reason | None:
-    """Why nothing can be heard in a file; None if something can, or if it cannot even be read.
+    """Why nobody could ever hear anything in a file; None if somebody could, or if it cannot even be read.
 
-    What is merely too long or too short to be listed is somebody's recording all the same.
+    What is too long, too short or too unusual for us is somebody's recording all the same. A head without samples is
+    empty, but not a large file in which we find none: there we may be wrong.
     """
     from utils.audio.decode import blocks, open_recording
 
@@ -247,7 +249,10 @@ def _fault(path: Path) -> Reason | None:
         if path.suffix.lower() in NOT_JUDGED:
             return None
         with open_recording(path) as opened:
-            return None if next(blocks(opened, lambda: None, 1), None) is not None else "not decodable"
+            is_silent = next(blocks(opened, lambda: None, 1), None) is None
+            return "empty" if is_silent and path.stat().st_size <= MOST_OF_A_HEAD else None
+    except UnusableAudio:
+        return None
     except InvalidAudio:
         return "not decodable"
     except OSError:  # of the disk, which says nothing of the file

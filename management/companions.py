@@ -22,6 +22,8 @@ from utils.files.paths import relative_parts
 logger = logging.getLogger(__name__)
 
 COMPANION_LIMIT = 4 << 20  # bytes; what is larger was not written by us
+DEEPEST = 20
+FIRST_YEAR, LAST_YEAR = 1980, 2100  # of the times in companions; what else is there is a slip
 MOST = 1e9  # of seconds, hertz, channels: what is more was not measured
 
 
@@ -89,7 +91,9 @@ def moment(value: Any, otherwise: datetime) -> datetime:
     """The time that a companion gives, in UTC."""
     with suppress(TypeError, ValueError, OverflowError):
         parsed = datetime.fromisoformat(value)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        parsed = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        if FIRST_YEAR <= parsed.year <= LAST_YEAR:
+            return parsed
     return otherwise
 
 
@@ -150,6 +154,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(raw, parse_constant=_finite, parse_float=_finite)
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
+        if is_deep(content):
+            raise ValueError("it is nested too deep")
         if b"\\u" in raw:
             json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be written, but not stored
     except FileNotFoundError:
@@ -158,6 +164,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         logger.warning("companion not readable name=%a reason=%s", path.name, error)
         return None
     return content
+
+
+def is_deep(value: Any, most: int = DEEPEST) -> bool:
+    """True for JSON that has more in each other than anybody needs, and answers can carry."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most == 0 or any(is_deep(one, most - 1) for one in inner if isinstance(one, (dict, list)))
 
 
 def _finite(number: str) -> float:

@@ -12,6 +12,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 VERSION = 4  # of the tables below; an index of another version is made anew
+KEPT_OPEN = 4  # connections that nobody reads with; each holds up to CACHE_KB
+CACHE_KB = 4000
 LIBRARIES = ("voices", "vc_inputs", "outputs")
 
 TABLES = """
@@ -85,6 +87,7 @@ class Index:
         self._lock = threading.RLock()
         self.changes = 0  # how often anything was written
         self._idle: list[sqlite3.Connection] = []
+        self._age = 0  # how often the database was made anew
         self._writer = self._opened()
 
     def close(self) -> None:
@@ -95,13 +98,16 @@ class Index:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            connection = self._idle.pop() if self._idle else None
+            connection, age = self._idle.pop() if self._idle else None, self._age
         connection = connection or self._connect()
         try:
             yield connection
         finally:
             with self._lock:
-                self._idle.append(connection)
+                if age == self._age and len(self._idle) < KEPT_OPEN:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -113,16 +119,30 @@ class Index:
             finally:
                 self.changes += 1
 
+    def renew(self) -> None:
+        """An empty database in the place of one that turned out to be damaged; it is to be filled again."""
+        with self._lock:
+            self._age += 1
+            self.changes += 1
+            for connection in (self._writer, *self._idle):
+                connection.close()
+            self._idle.clear()
+            self._remove()
+            self._writer = self._opened()
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
     def _opened(self) -> sqlite3.Connection:
-        """The database as it is, or an empty one in the place of what is of another version or damaged."""
+        """The database as it is, or an empty one in the place of what is of another version or none at all."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(sqlite3.DatabaseError):
             connection = self._connect()
             if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
                 return connection
             connection.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._remove()
         logger.info("index made anew")
         connection = self._connect()
         each = "".join(TABLES_OF_EACH.format(library) for library in LIBRARIES)
@@ -134,5 +154,5 @@ class Index:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")  # what power loss takes is read from the files again
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         return connection

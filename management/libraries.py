@@ -27,7 +27,7 @@ class Libraries:
         self.vc_inputs = VcInputs(self._index, data_dir, limits)
         self.outputs = Outputs(self._index, data_dir, limits)
         self.recordings = Recordings(self.vc_inputs.store, self.outputs.store)
-        self._watcher = Watcher(self.stores, settings.rescan_s)
+        self._watcher = Watcher(self.stores, settings.rescan_s, self._index.renew)
 
     @property
     def stores(self) -> tuple[AudioStore, ...]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from management.companions import Companions, content_hash, modified, moment, texts
 from management.index import Index
 from management.store import AudioStore, Limits, Staged
-from management.stored import Description, StoredFile
+from management.stored import Description
 from utils.audio.analysis import AudioFacts, facts_of
 from utils.audio.formats import FORMATS, AudioFormat, Bitrates
 from utils.audio.waveform import Waveform
@@ -142,10 +142,6 @@ class Outputs:
             OutputFile(FORMATS[format_name], file.path, file.relative, file.size_bytes)
             for (_, format_name, _), file in zip(renderings, placed, strict=True)
         ]
-
-    def find(self, relative: str) -> StoredFile:
-        """The file at a path below `outputs/`. Raises InvalidPath, FileMissing."""
-        return self.store.get(relative)
 
 
 def _staged(file: BinaryIO, path: Path, facts: AudioFacts) -> Staged:

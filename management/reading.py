@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ class Reading:
         """The file, if the index is to know something new of it. That it is gone, or broken, is noted at once."""
         relative = self.relative(path)
         while True:
-            self._check()
+            self.check()
             version = ""
             try:
                 with self._lock:  # whoever is placing it has the lock until the index knows it
@@ -164,6 +165,8 @@ class Reading:
                         self._shelf.forget([relative])
                         return None
                     if self.known(path) is not None:
+                        return None
+                    if (noted := self._shelf.broken_at(relative)) and noted[0] == version:
                         return None
                 relative_parts(relative)
                 return self._read(path)
@@ -193,10 +196,11 @@ class Reading:
             raise InvalidAudio("the file is empty")
         if path.suffix.lower() == BARE:
             raise InvalidAudio("bare samples, and nothing says at which rate")
-        heard = listen(path, self._longest_s, self._check, judge=self._companions.judges)
+        heard = listen(path, self._longest_s, self.check, judge=self._companions.judges)
         return self.described(path, heard.facts, content_hash(path), heard.quality, content, versions)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise Closed once nobody needs to know any more."""
         if self._is_closed.is_set():
             raise Closed
 
@@ -294,10 +298,12 @@ def _walked(top: Path) -> Iterator[tuple[Path, dict[str, str], dict[str, str]]]:
                         continue
                     if entry.is_dir():
                         folders.append(Path(entry.path))
-                    elif is_audio(entry.name):
-                        files[entry.name] = _version_of(entry.stat())
-                    elif entry.name.endswith(".json"):
-                        companions[entry.name] = _version_of(entry.stat())
+                    elif is_audio(entry.name) or entry.name.endswith(".json"):
+                        found = files if is_audio(entry.name) else companions
+                        with suppress(FileNotFoundError):  # it went meanwhile
+                            found[entry.name] = _version_of(
+                                Path(entry.path).stat()
+                            )  # the entry's own lacks parts on Windows
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 logger.warning("folder not readable name=%a reason=%s", folder.name, error)

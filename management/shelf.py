@@ -168,6 +168,14 @@ class Shelf:
             rows = db.execute("SELECT path, version, reason FROM broken WHERE library = ?", (self._library,)).fetchall()
         return {path: (version, reason) for path, version, reason in rows if folder in (None, _split(path)[0])}
 
+    def broken_at(self, relative: str) -> tuple[str, str] | None:
+        """As `broken`, of one path."""
+        with self._index.reading() as db:
+            row = db.execute(
+                "SELECT version, reason FROM broken WHERE library = ? AND path = ?", (self._library, relative)
+            ).fetchone()
+        return (row[0], row[1]) if row else None
+
     def some_paths(self, like: str, most: int) -> list[str]:
         """Paths to look for near misses of a name in: all, if there are so few; else those that share three letters."""
         folded = fold(like)
@@ -316,14 +324,16 @@ class Shelf:
         return " AND ".join(clauses), values
 
     def _add_search(self, search: str, add: Callable[..., None], plus: str, *, reads_texts: bool) -> None:
+        words = dict.fromkeys(fold(search).split())
         if reads_texts:
-            for word in fold(search).split():
+            for word in words:
                 add(f"(SELECT instr(searched, ?) FROM {self._texts} t WHERE t.id = files.id) > 0", word)  # noqa: S608
             return
         if match := _match(search):
             add(f"{plus}id IN (SELECT rowid FROM {self._search} WHERE {self._search} MATCH ?)", match)  # noqa: S608
-        for word in _short_words(search):
-            add(f"{plus}id IN (SELECT id FROM {self._texts} WHERE instr(searched, ?) > 0)", word)  # noqa: S608
+        if short := _short_words(search):
+            tests = " AND ".join(["instr(searched, ?) > 0"] * len(short))
+            add(f"{plus}id IN (SELECT id FROM {self._texts} WHERE {tests})", *short)  # noqa: S608
 
     def _listed(self, filenames: Sequence[str]) -> tuple[str, str, str, str]:
         """The values of `LISTED`: names with a folder mean one file, names without mean every file of that name."""
@@ -427,8 +437,9 @@ def _quoted(word: str) -> str:
 
 def _match(search: str) -> str:
     """The words of a search that trigrams can find, for FTS5; empty if there is none."""
-    return " AND ".join(_quoted(word) for word in fold(search).split() if len(word) >= SHORTEST_TRIGRAM)
+    words = dict.fromkeys(fold(search).split())
+    return " AND ".join(_quoted(word) for word in words if len(word) >= SHORTEST_TRIGRAM)
 
 
 def _short_words(search: str) -> list[str]:
-    return [word for word in fold(search).split() if len(word) < SHORTEST_TRIGRAM]
+    return [word for word in dict.fromkeys(fold(search).split()) if len(word) < SHORTEST_TRIGRAM]

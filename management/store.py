@@ -6,6 +6,8 @@ is written first goes to a hidden file in the same folder, is synced, and then t
 - `.tmp-…`: audio or a companion that is being written. Nothing at the next start.
 - `.new-<companion>`: a companion whose audio is about to take its name. It holds the hash of what it describes, so the
   next start can tell whether the audio got there: then the companion follows, else it goes.
+- `.old-<companion>`: a companion whose audio is about to go, or to move. If that is still there at the next start, the
+  companion gets its name back, else it goes too.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sqlite3
 import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,6 +77,7 @@ class AudioStore:
         self._limits = limits
         self._lock = threading.RLock()  # whoever gives files their names, takes them away, or writes a companion
         self._uses: Counter[Path] = Counter()
+        self._uses_lock = threading.Lock()  # its own: who asks may be the event loop, and the other one waits for disks
         self.shelf = Shelf(index, companions.library, root)
         self._reading = Reading(root, self.shelf, companions, limits.longest_s, self._lock)
         self.refresh, self.rescan, self.recover = self._reading.refresh, self._reading.rescan, self._reading.recover
@@ -157,6 +162,11 @@ class AudioStore:
         """What the file's companion says, empty if there is none."""
         return read_json(self._companions.path(file.path)) or {}
 
+    def is_companion_readable(self, file: StoredFile) -> bool:
+        """False if somebody wrote a fault into it."""
+        path = self._companions.path(file.path)
+        return not path.exists() or read_json(path) is not None
+
     def full_companion(self, file: StoredFile) -> dict[str, Any]:
         """What the file's companion says or would say, with all that was heard in the file."""
         content = self.companion(file) or {"created_date": file.created.isoformat()}
@@ -171,12 +181,12 @@ class AudioStore:
     @contextmanager
     def in_use(self, path: Path) -> Iterator[None]:
         """Housekeeping leaves the file alone meanwhile."""
-        with self._lock:
+        with self._uses_lock:
             self._uses[path] += 1
         try:
             yield
         finally:
-            with self._lock:
+            with self._uses_lock:
                 self._uses[path] -= 1
                 if not self._uses[path]:
                     del self._uses[path]
@@ -221,7 +231,7 @@ class AudioStore:
         self.check_room()
         with temporary(self._root) as (file, path):
             content_hash = _copied(source, file, max_bytes, self._limits.reserve_bytes, self._root)
-            heard = listen(file, self._limits.longest_s, judge=self._companions.judges)
+            heard = listen(file, self._limits.longest_s, self._reading.check, judge=self._companions.judges)
             if heard.facts.format not in KEPT_FORMATS and not of_any_format:
                 raise UnsupportedAudio(
                     f"the file is {heard.facts.format}; {', '.join(KEPT_FORMATS)} can be kept in {self.library}/"
@@ -244,8 +254,8 @@ class AudioStore:
         paths = [(self.locate(relative), one) for relative, one in staged.items()]
         companion = self._companions.path(paths[0][0])
         self.folder(self._reading.relative(companion.parent) or None)
-        companion.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
+            companion.parent.mkdir(parents=True, exist_ok=True)
             for path, _ in paths:
                 self._refuse_if_taken(path, overwrite)
             check()
@@ -266,9 +276,16 @@ class AudioStore:
                 self._reading.described(path, one.facts, one.content_hash, one.quality, read_json(companion))
                 for path, one in paths
             ]
-            self._reading.note_folder(companion.parent)
-            self.shelf.write(files)
+            self._note(files)
         return files
+
+    def _note(self, files: Sequence[StoredFile]) -> None:
+        """Tell the index. If it cannot be told the files are there all the same, and are read again."""
+        try:
+            self._reading.note_folder(files[0].path.parent)
+            self.shelf.write(files)
+        except sqlite3.Error as error:
+            logger.error("the index could not be written library=%s reason=%s", self.library, error)
 
     def put(
         self,
@@ -279,10 +296,11 @@ class AudioStore:
         overwrite: bool,
         content: Callable[[Staged], Mapping[str, Any]],
         max_bytes: int,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[str], None] = lambda _: None,
     ) -> StoredFile:
         """Take an uploaded file in; `content` makes its companion. It keeps its bytes, and its name if that is one
-        of audio, else gets the extension of what it is. `check` is asked before and after it is listened to.
+        of audio, else gets the extension of what it is. `check` is asked of its path, before and after it is listened
+        to, and may raise.
 
         Raises InvalidPath, NameTaken, InvalidAudio, UnsupportedAudio, FileTooLarge, StorageFull.
         """
@@ -292,12 +310,18 @@ class AudioStore:
         self.folder(folder)
         if is_audio(filename):
             self._refuse_if_taken(self.locate(target), overwrite)
-        self._refuse_twins(self.locate(target))
-        check()
+        check(self._reading.relative(self.locate(target)))
         with self.stage(source, max_bytes) as staged:
             if not is_audio(filename):
                 target = f"{target}.{staged.facts.format}"
-            return self.place({target: staged}, content(staged), overwrite=overwrite, check=check)[0]
+            path = self.locate(target)
+            self._refuse_twins(path)
+            return self.place(
+                {target: staged},
+                content(staged),
+                overwrite=overwrite,
+                check=partial(check, self._reading.relative(path)),
+            )[0]
 
     # Changing
 
@@ -323,9 +347,9 @@ class AudioStore:
             else:
                 self._move(file.path, target, content)
             moved = self._reading.described(target, file.facts, file.content_hash, content.get("quality"), content)
-            self._reading.note_folder(target.parent)
-            self.shelf.forget([file.relative])
-            self.shelf.write([moved])
+            if moved.relative != file.relative:
+                self.shelf.forget([file.relative])
+            self._note([moved])
             return moved
 
     def _move(self, path: Path, target: Path, content: Mapping[str, Any]) -> None:
@@ -361,8 +385,10 @@ class AudioStore:
         """A companion that somebody wrote a fault into holds his words all the same."""
         companion = self._companions.path(path)
         if companion.exists() and read_json(companion) is None:
-            companion.replace(companion.with_name(f"{companion.name}.broken"))
-            logger.warning("companion set aside library=%s name=%a", self.library, f"{companion.name}.broken")
+            names = (f"{companion.name}.broken{number}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
+            aside = next(path for path in map(companion.with_name, names) if not path.exists())
+            companion.replace(aside)
+            logger.warning("companion set aside library=%s name=%a", self.library, aside.name)
 
     # Removing
 
@@ -404,7 +430,7 @@ class AudioStore:
     def _remove_folder(self, folder: Path) -> None:
         """The folder and its sub-folders, as far as nobody keeps anything in them."""
         for inner, _, _ in os.walk(folder, topdown=False):
-            with suppress(OSError):
+            with self._lock, suppress(OSError):
                 Path(inner).rmdir()
                 self.shelf.forget_folder(self._reading.relative(Path(inner)))
 

@@ -6,7 +6,7 @@ import difflib
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,11 +158,9 @@ class Voices:
     ) -> StoredFile:
         """Take a recording in, with what is said of it. Raises what `AudioStore.put` raises."""
 
-        replaced = f"{folder}/{filename}" if folder else filename
-
-        def check() -> None:
-            self._refuse_aliases_of_others(details.get("aliases") or (), besides=replaced)
-            self._refuse_names_that_are_aliases([Path(filename).stem, details.get("name")], besides=replaced)
+        def check(target: str) -> None:
+            self._refuse_aliases_of_others(details.get("aliases") or (), besides=target)
+            self._refuse_names_that_are_aliases([Path(target).stem, details.get("name")], besides=target)
 
         def content(staged: Staged) -> dict[str, Any]:
             said = {key: details[key] for key in DETAILS if details.get(key)}
@@ -216,22 +214,15 @@ class Voices:
         try:
             if not self.store.has(relative):
                 relative = next((file.relative for file in self.store.shelf.hashed(content_hash)), relative)
-            self.store.change(self.store.get(relative), used)
+            file = self.store.get(relative)
+            if self.store.is_companion_readable(file):
+                self.store.change(file, used)
         except (SpeechError, OSError) as error:
             logger.warning("use of a voice not counted reason=%s", error)
 
     def companion(self, file: StoredFile) -> dict[str, Any]:
         """All that is known of a voice, as its companion would say it."""
         return self.store.full_companion(file)
-
-    def stage(self, source: BinaryIO, max_bytes: int) -> AbstractContextManager[Staged]:
-        """As `AudioStore.stage`."""
-        return self.store.stage(source, max_bytes)
-
-    def place(self, staged: Staged, relative: str, companion: Mapping[str, Any], overwrite: bool) -> StoredFile:
-        """Take in what was staged, with a companion that says all but what was heard. Raises as `AudioStore.place`."""
-        content = {**companion, "audio": staged.record(), "quality": staged.quality}
-        return self.store.place({relative: staged}, content, overwrite=overwrite)[0]
 
     def _refuse_aliases_of_others(self, aliases: Sequence[str], besides: str) -> None:
         """Ask with the store locked: two may want the same alias at once."""

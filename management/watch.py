@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from management.reading import Closed
 from management.store import AudioStore
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 QUIET_MS = 200  # changes are looked at after so long without another
 LONGEST_BATCH_MS = 1600
+GROWING_S = 1.0  # a file that was written so lately may be a copy that goes on
 PATIENCE_MS = 500  # without changes, until it is seen whether it is time for something else
 POLLED_AT_MOST = 0.05  # share of the time that goes into looking through everything where nothing reports changes
 SOONEST_S = 3.0
@@ -31,8 +34,9 @@ class Watcher:
     libraries are looked through again and again, as often as a twentieth of the time allows.
     """
 
-    def __init__(self, stores: Sequence[AudioStore], rescan_s: float) -> None:
+    def __init__(self, stores: Sequence[AudioStore], rescan_s: float, renew_index: Callable[[], None]) -> None:
         self._stores = stores
+        self._renew_index = renew_index
         self._rescan_s = rescan_s
         self._stopped = threading.Event()
         self.has_looked = False  # at everything, once
@@ -54,19 +58,31 @@ class Watcher:
                 self._watch()
             except Closed:
                 return
-            except sqlite3.Error as error:
+            except sqlite3.OperationalError as error:  # a full disk, or another process at it
                 logger.warning("the index could not be written reason=%s", error)
                 self._stopped.wait(AFTER_A_FAILURE_S)
+            except sqlite3.DatabaseError as error:
+                logger.error("the index is damaged, and made anew reason=%s", error)
+                self._renew_index()
             except (OSError, RuntimeError) as error:  # watchfiles' own are RuntimeErrors
                 logger.warning("changes made by hand are found by looking through the folders reason=%s", error)
-                with suppress(Closed):
+                with suppress(Closed, sqlite3.Error):
                     self._poll()
+            except Exception:  # a loop that must survive: without it no change by hand would ever be seen
+                logger.exception("looking for changes made by hand failed")
+                self._stopped.wait(AFTER_A_FAILURE_S)
 
     def _watch(self) -> None:
         """Returns when a library has become another folder, which nobody watches yet."""
         from watchfiles import watch
 
         roots = self._roots()
+        with ExitStack() as held:
+            for store in self._stores:
+                _hold(store.root, held)
+            self._see_changes(watch, roots)
+
+    def _see_changes(self, watch: Callable[..., Iterator[set[tuple[Any, str]]]], roots: list[tuple[int, int]]) -> None:
         batches = watch(
             *(store.root for store in self._stores),
             watch_filter=lambda _, path: not Path(path).name.startswith("."),
@@ -78,14 +94,18 @@ class Watcher:
             raise_interrupt=False,
         )
         look_at = 0.0
+        changed: set[Path] = set()
         for batch in batches:
             if time.monotonic() >= look_at:  # at first, too: what changes from now on is reported
                 self._look_at_everything()
                 look_at = time.monotonic() + self._rescan_s
-            for path in sorted({Path(path) for _, path in batch}):
+            changed |= {Path(path) for _, path in batch}
+            growing = {path for path in changed if _is_growing(path)}
+            for path in sorted(changed - growing):
                 for store in self._stores:
                     if path != store.root and path.is_relative_to(store.root):
                         store.refresh(path)
+            changed = growing
             if self._roots() != roots:
                 return
 
@@ -107,3 +127,17 @@ class Watcher:
         for store in self._stores:
             store.rescan()
         self.has_looked = True
+
+
+def _hold(folder: Path, held: ExitStack) -> None:
+    """Keep the folder open: while it is, no other can be given its number. Windows cannot, and does not give numbers."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, descriptor)
+
+
+def _is_growing(path: Path) -> bool:
+    try:
+        return path.is_file() and abs(time.time() - path.stat().st_mtime) < GROWING_S
+    except OSError:
+        return False

@@ -49,6 +49,10 @@ class InvalidAudio(SpeechError):
     code = "INVALID_AUDIO"
 
 
+class UnusableAudio(InvalidAudio):
+    """Audio, or a film, that is whole, but outside what this server takes: nobody may call the file broken for it."""
+
+
 class InvalidArchive(SpeechError):
     """A backup that is damaged, or that nobody should unpack."""
 

@@ -22,14 +22,13 @@ from resilience.errors import InvalidRequest, UnsupportedFormat
 from routes.deps import SettingsDep, VoicesDep, in_heavy_thread
 from routes.errors import documented
 from routes.library import LISTING_FAILURES, counted
-from routes.uploads import MEGABYTE
+from routes.uploads import MEGABYTE, read_form
 from utils.files.atomic import temporary
+from utils.media_types import FORM, media_type
 
 ZIP = "application/zip"
 RAW = (ZIP, "application/x-zip-compressed", "application/octet-stream")
-FORM = "multipart/form-data"
 WRITTEN_AT_ONCE = 1 << 20
-MOST_FIELDS = 10
 FILE_SCHEMA = {"type": "string", "format": "binary"}
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -140,11 +139,14 @@ class _Pieces:
 @asynccontextmanager
 async def _archive_of(request: Request, store: AudioStore) -> AsyncIterator[BinaryIO]:
     """The archive that a request brings, in a file. Raises InvalidRequest, UnsupportedFormat, StorageFull."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == FORM:
-        async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
+    kind = media_type(request.headers.get("content-type", ""))
+    if kind == FORM:
+        form = await read_form(request, max_files=1)
+        try:
             yield _only_file(form).file
-    elif media_type in RAW:
+        finally:
+            await form.close()
+    elif kind in RAW:
         async with _received(request, store) as file:
             yield file
     else:

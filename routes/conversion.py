@@ -21,20 +21,20 @@ from mastering import bitrates
 from resilience import errors
 from resilience.errors import InvalidRequest, UnsupportedFormat
 from routes.delivery import FormatQuery, ModeQuery, delivery
-from routes.deps import CoreDep, is_json, unless_client_leaves
+from routes.deps import CoreDep, unless_client_leaves
 from routes.errors import documented
 from routes.live import live_audio
 from routes.responses import DOWNLOAD_FAILURES, GENERATION_FAILURES, audio_answers, generated_file
 from routes.sources import Sources
+from routes.uploads import read_form
+from utils.media_types import FORM, is_json, media_type
 
-MULTIPART = "multipart/form-data"
-MOST_FIELDS = 100
 BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": ConversionBody.model_json_schema()},
-            MULTIPART: {"schema": conversion_form_schema()},
+            FORM: {"schema": conversion_form_schema()},
         },
     }
 }
@@ -88,14 +88,14 @@ async def convert_voice(
 
 async def _read(request: Request, borrowed: AsyncExitStack) -> tuple[ConversionBody, dict[str, UploadFile]]:
     """The body in either form, checked by one model, and the files that came along."""
-    if is_json(request):
+    if is_json(request.headers.get("content-type", "")):
         try:
             return _checked(json.loads(await request.body()), strict=True), {}
         except (ValueError, RecursionError) as error:
             raise HTTPException(400) from error
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MULTIPART:
-        raise UnsupportedFormat("the body must be application/json or multipart/form-data")
-    form = await request.form(max_files=len(FILES), max_fields=MOST_FIELDS)
+    if media_type(request.headers.get("content-type", "")) != FORM:
+        raise UnsupportedFormat(f"the body must be application/json or {FORM}")
+    form = await read_form(request, max_files=len(FILES), hint=f"it takes {' and '.join(FILES)}")
     borrowed.push_async_callback(form.close)
     given: dict[str, Any] = {}
     files: dict[str, UploadFile] = {}

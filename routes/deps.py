@@ -21,6 +21,7 @@ from management.voices import Voices
 from monitoring.metrics import Metrics
 from monitoring.recent_errors import RecentErrors
 from resilience.errors import UnsupportedFormat
+from utils.media_types import is_json
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -73,15 +74,9 @@ MetricsDep = Annotated[Metrics, Depends(_metrics)]
 RecentErrorsDep = Annotated[RecentErrors, Depends(_recent_errors)]
 
 
-def is_json(request: Request) -> bool:
-    """True if the body calls itself JSON."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-
-
 def json_only(request: Request) -> None:
     """Raise UnsupportedFormat unless the body calls itself JSON; curl's `-d` alone says it is a form."""
-    if not is_json(request):
+    if not is_json(request.headers.get("content-type", "")):
         raise UnsupportedFormat("the body must be JSON: send it with the header Content-Type: application/json")
 
 

@@ -14,7 +14,7 @@ from api_models.voices import VoiceListing
 from management.store import AudioStore
 from management.stored import Page, Selection, StoredFile
 from resilience import errors
-from resilience.errors import ConfirmationRequired, CriteriaRequired
+from resilience.errors import ConfirmationRequired, CriteriaRequired, InvalidRequest
 from routes.deps import in_heavy_thread
 from utils.files.paths import relative_parts
 
@@ -113,11 +113,21 @@ async def delete_one(store: AudioStore, path: str, *, confirmed: bool) -> Deleti
 
 
 async def delete_many(request: Request, store: AudioStore, asked: Deletion, *, with_folder: bool) -> DeletionReply:
-    """Raises ConfirmationRequired, CriteriaRequired, InvalidPath."""
+    """Raises ConfirmationRequired, CriteriaRequired, InvalidPath, and InvalidRequest for an empty criterion.
+
+    A script whose variable was empty means less than all of what the other criteria name.
+    """
     _require(asked.confirm)
     criteria = selection(asked)
     if not any(getattr(criteria, field.name) for field in fields(criteria)) and not asked.all:
         raise CriteriaRequired("say which files to delete, or all=true to delete every one of them")
+    for name in asked.empty_criteria:
+        raise InvalidRequest(
+            f"{name} is empty; leave it out if it is not meant to limit the deletion",
+            field=name,
+            where="query",
+            kind="names_nothing",
+        )
     return _deleted(await in_heavy_thread(request, store.delete_matching, criteria, with_folder=with_folder))
 
 

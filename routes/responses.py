@@ -78,7 +78,8 @@ def audio_answers(description: type[BaseModel]) -> dict[int | str, dict[str, Any
 
 async def generated_file(result: Generation, format_name: str, more: Mapping[str, str] | None = None) -> Response:
     """The finished file of a generation, with what is known of it in the headers, and more of them if there are."""
-    chosen = next(file for file in result.files if file.format.name == format_name)
+    # A voice's own formats may have changed since they were looked up: then the first of those that were made.
+    chosen = next((file for file in result.files if file.format.name == format_name), result.files[0])
     headers = {
         **(more or {}),
         "X-Processing-Time": f"{result.took_s:.4f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 
 from api_models.files import VcInputListing, VcInputMetadata, VcInputReply, VcInputsReply, VcInputUpload
 from api_models.libraries import Confirmation, Deletion, DeletionReply, FoldersReply
@@ -24,9 +24,11 @@ from routes.library import (
     find_page,
     list_folders,
 )
-from routes.uploads import UPLOAD_FAILURES, OneFile, multipart_only, take_in
+from routes.uploads import MOST_FIELDS, UPLOAD_FAILURES, UploadRoute, take_in
 
-router = APIRouter(prefix="/api/v1", tags=["recordings"])
+TRANSCRIPT_BYTES = 400_000  # the longest that is taken, whatever its script
+
+router = APIRouter(prefix="/api/v1", tags=["recordings"], route_class=UploadRoute)
 
 
 @router.get("/vc_inputs", summary="List recordings to convert", responses=documented(*LISTING_FAILURES))
@@ -39,7 +41,7 @@ async def list_vc_inputs(asked: Annotated[VcInputListing, Query()], vc_inputs: V
 @router.post(
     "/vc_input",
     summary="Upload a recording to convert",
-    dependencies=[Depends(multipart_only), Depends(OneFile("vc_input_file"))],
+    form_limits={"max_files": 1, "max_fields": MOST_FIELDS, "max_part_size": TRANSCRIPT_BYTES},
     responses=documented(*UPLOAD_FAILURES),
 )
 async def upload_vc_input(

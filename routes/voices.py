@@ -38,11 +38,16 @@ from routes.library import (
     find_page,
     list_folders,
 )
-from routes.uploads import UPLOAD_FAILURES, OneFile, multipart_only, take_in
+from routes.uploads import FIELD_BYTES, MOST_FIELDS, MOST_FILES, UPLOAD_FAILURES, UploadRoute, take_in
 
 FINDING_FAILURES = (errors.InvalidRequest, errors.InvalidPath, errors.VoiceNotFound)
 
-router = APIRouter(prefix="/api/v1", tags=["voices"])
+
+class VoiceUploadRoute(UploadRoute):
+    hint = f"POST /api/v1/voices takes up to {MOST_FILES} at a time"
+
+
+router = APIRouter(prefix="/api/v1", tags=["voices"], route_class=VoiceUploadRoute)
 
 VoiceName = Annotated[
     str,
@@ -68,7 +73,7 @@ async def list_voices(asked: Annotated[VoiceListing, Query()], voices: VoicesDep
 @router.post(
     "/voice",
     summary="Upload a voice",
-    dependencies=[Depends(multipart_only), Depends(OneFile("voice_file", "send several to POST /api/v1/voices"))],
+    form_limits={"max_files": 1, "max_fields": MOST_FIELDS, "max_part_size": FIELD_BYTES},
     responses=documented(*UPLOAD_FAILURES),
 )
 async def upload_voice(
@@ -93,7 +98,7 @@ async def upload_voice(
 @router.post(
     "/voices",
     summary="Upload several voices",
-    dependencies=[Depends(multipart_only)],
+    form_limits={"max_files": MOST_FILES, "max_fields": MOST_FIELDS, "max_part_size": FIELD_BYTES},
     responses=documented(*UPLOAD_FAILURES),
 )
 async def upload_voices(
@@ -168,13 +173,22 @@ async def change_voice(path: VoiceName, body: VoiceChanges, voices: VoicesDep) -
 
 @router.get(
     "/voice/{path:path}/quality",
+    summary="Tell how good a voice is",
+    responses=documented(*FINDING_FAILURES),
+)
+async def get_quality(path: VoiceName, voices: VoicesDep) -> QualityReply:
+    """How well the recording is fit for cloning, as it was measured last: when it came in, or since by POST."""
+    return _quality("found", await asyncio.to_thread(voices.get, path))
+
+
+@router.post(
+    "/voice/{path:path}/quality",
     summary="Judge a voice anew",
     responses=documented(*FINDING_FAILURES, errors.InvalidAudio, errors.StorageFull),
 )
 async def judge_voice(request: Request, path: VoiceName, voices: VoicesDep) -> QualityReply:
     """Measure how well the recording is fit for cloning, and keep the result."""
-    file = await in_heavy_thread(request, voices.judge, path)
-    return QualityReply(message="judged", filename=file.filename, quality=file.about.get("quality") or {})
+    return _quality("judged", await in_heavy_thread(request, voices.judge, path))
 
 
 @router.get("/voice/{path:path}", summary="Tell of a voice", responses=documented(*FINDING_FAILURES))
@@ -196,6 +210,10 @@ async def delete_voice(path: VoicePath, asked: Annotated[Confirmation, Query()],
 
 def _described(message: str, file: StoredFile) -> VoiceReply:
     return VoiceReply(message=message, voice_metadata=_metadata(file), filename=file.filename)
+
+
+def _quality(message: str, file: StoredFile) -> QualityReply:
+    return QualityReply(message=message, filename=file.filename, quality=file.about.get("quality") or {})
 
 
 def _metadata(file: StoredFile) -> VoiceMetadata:

@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from utils.media_types import is_json
+
 TOO_LARGE = 413
 
 
@@ -32,7 +34,7 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         max_bytes = self._max_bytes
-        if "json" not in headers.get("content-type", "json").lower():
+        if not is_json(headers.get("content-type", "application/json")):
             max_bytes = self._uploads.get((scope["method"], scope["path"]), max_bytes)
         declared = headers.get("content-length", "0")
         declared_bytes = int(declared) if declared.isdigit() else 0

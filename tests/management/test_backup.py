@@ -88,8 +88,8 @@ def furnish(voices: Voices) -> None:
     )
     add(voices, "narrators/größe ünï.wav", tone(110), default_parameters={"temperature": 0.6, "seed": 3})
     add(voices, "日本/声 🎙️.wav", tone(300), aliases=["koe", "声"])
-    voices.record_use("anna.wav")
-    voices.record_use("anna.wav")
+    voices.record_use("anna.wav", "")
+    voices.record_use("anna.wav", "")
     (voices.store.root / "by-hand.wav").write_bytes(tone(150))
     (voices.store.root / "empty" / "inner").mkdir(parents=True)
     voices.store.rescan()
@@ -322,16 +322,14 @@ def test_a_name_in_utf8_that_is_not_marked_as_such_is_read_as_it_was_meant(voice
     assert take(voices, bytes(archive)).restored == ["früh.wav"]
 
 
-def test_what_a_companion_says_that_nobody_knows_is_left_out_and_told(voices: Voices) -> None:
+def test_what_a_companion_says_that_nobody_knows_is_its_owners_and_stays(voices: Voices) -> None:
     said = {"description": "kept", "mine": 1, "audio": {"duration_s": 99}, "name": None}
 
     done = take(voices, zipped({"anna.wav": tone(200), "anna.wav.json": json.dumps(said).encode()}))
 
-    assert len(done.warnings) == 1
-    assert "anna.wav.json" in done.warnings[0]
-    assert "mine" in done.warnings[0]
+    assert done.warnings == []
     companion = json.loads((voices.store.root / "anna.wav.json").read_text())
-    assert "mine" not in companion
+    assert companion["mine"] == 1
     assert companion["audio"]["duration_s"] == pytest.approx(0.3)
 
 

@@ -212,9 +212,11 @@ def test_at_the_start_companions_go_whose_recordings_are_gone(libraries: Librari
         "outputs/there.json": {**GENERATION, "files": [{"filename": "there.wav"}]},
         "voices/there.wav.json": {"audio": RECORD},
     }
-    lonely = {
+    kept |= {  # which hold what a person wrote
         "voices/a/anna.wav.json": {"audio": RECORD},
         "vc_inputs/in.mp3.json": {"text": "words", "audio": RECORD},
+    }
+    lonely = {
         "outputs/b/tts_1.json": {**GENERATION, "files": [{"filename": "tts_1.wav"}]},
     }
     for name, content in (kept | lonely).items():
@@ -314,6 +316,8 @@ class Watched:
     def __init__(self) -> None:
         self.looked = asyncio.Event()
         self.loop = asyncio.get_running_loop()
+
+    is_read = True
 
     @property
     def stores(self) -> list[Any]:

@@ -23,7 +23,7 @@ def test_opened_again_they_are_what_they_were(tmp_path: Path) -> None:
         before.voices.add(
             io.BytesIO(tone()), "anna.wav", folder="a", overwrite=False, details={"name": "A"}, max_bytes=MAX_BYTES
         )
-        before.record_use("a/anna.wav")
+        before.record_use("a/anna.wav", "")
         expected = before.voices.get("A")
 
     with closing(opened(tmp_path)) as after:

@@ -47,7 +47,7 @@ def test_a_generation_is_its_formats_and_one_companion_that_names_them(outputs: 
     assert [file["filename"] for file in companion["files"]] == [file.path.name for file in saved]
     assert [file.relative for file in saved] == [f"a/b/{file.path.name}" for file in saved]
     for file in saved:
-        assert outputs.find(file.relative).size_bytes == file.size_bytes == file.path.stat().st_size
+        assert outputs.store.get(file.relative).size_bytes == file.size_bytes == file.path.stat().st_size
 
 
 def test_a_generation_is_listed_with_what_was_asked_for_and_its_formats_know_each_other(outputs: Outputs) -> None:
@@ -128,9 +128,9 @@ def test_only_audio_below_the_library_is_found(outputs: Outputs) -> None:
     saved = save(outputs)
 
     with pytest.raises(FileMissing):
-        outputs.find(saved[0].path.with_suffix(".json").name)
+        outputs.store.get(saved[0].path.with_suffix(".json").name)
     with pytest.raises(InvalidPath):
-        outputs.find("../outside.wav")
+        outputs.store.get("../outside.wav")
 
 
 def test_the_companion_goes_with_the_last_format(outputs: Outputs) -> None:

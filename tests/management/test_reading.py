@@ -314,7 +314,9 @@ def test_what_a_person_wrote_is_not_lost_when_it_cannot_be_read(libraries: Libra
     file = add(libraries)
     describe(file.path, b'{"description": "hours of work",}')
 
-    libraries.voices.record_use("anna.wav")
+    libraries.voices.record_use("anna.wav", "")
+    assert file.path.with_name("anna.wav.json").read_bytes() == b'{"description": "hours of work",}'
+    libraries.voices.change("anna.wav", {"tags": ["new"]})
 
     assert any(b"hours of work" in path.read_bytes() for path in store.root.iterdir())
 

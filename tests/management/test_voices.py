@@ -312,7 +312,7 @@ def test_every_use_is_counted_though_many_come_at_once(voices: Voices) -> None:
 
     def use(_: int) -> None:
         for _ in range(5):
-            voices.record_use("anna.wav")
+            voices.record_use("anna.wav", "")
 
     at_once(8, use)
 
@@ -329,7 +329,7 @@ def test_uses_of_a_voice_that_somebody_changes_meanwhile_lose_neither(voices: Vo
     def work(number: int) -> None:
         for turn in range(5):
             if number:
-                voices.record_use("anna.wav")
+                voices.record_use("anna.wav", "")
             else:
                 voices.change("anna", {"description": str(turn)})
 
@@ -340,8 +340,8 @@ def test_uses_of_a_voice_that_somebody_changes_meanwhile_lose_neither(voices: Vo
 
 
 def test_a_use_of_a_voice_that_is_gone_harms_nobody(voices: Voices) -> None:
-    voices.record_use("nobody.wav")
-    voices.record_use("../outside.wav")
+    voices.record_use("nobody.wav", "")
+    voices.record_use("../outside.wav", "")
 
     assert on_disk(voices.store.root) == []
 

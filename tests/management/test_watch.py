@@ -96,7 +96,7 @@ def test_where_the_system_reports_nothing_the_folders_are_looked_through(
     def refuse() -> None:
         raise OSError("no more watches")
 
-    watcher = Watcher([watched.vc_inputs.store], rescan_s=60)
+    watcher = Watcher([watched.vc_inputs.store], 60, lambda: None)
     monkeypatch.setattr(watcher, "_watch", refuse)
     caplog.set_level(logging.WARNING)
     watcher.start()

@@ -109,7 +109,7 @@ def test_a_voice_is_found_by_every_name_it_has(client: httpx.Client, word: str, 
 
     name = spelling.format(word)
     found = metadata(client.get(f"/api/v1/voice/{name}"))
-    judged = client.get(f"/api/v1/voice/{name}/quality")
+    judged = client.post(f"/api/v1/voice/{name}/quality")
     changed = metadata(change(client, name, description="found"))
 
     assert found["url"] == changed["url"] == f"{word}/{word}.wav"

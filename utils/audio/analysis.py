@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resilience.errors import InvalidAudio
-from utils.audio.decode import SHORTEST_S, blocks, open_recording
+from utils.audio.decode import BLOCK_FRAMES, SHORTEST_S, bounded_blocks, open_recording
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def listen(
     """Decode a recording once, in the memory of some blocks, to its end.
 
     `check` is called between blocks and may raise to leave. Raises InvalidAudio for all that `decode.read_recording`
-    refuses and for what lasts longer than `longest_s`, which is not decoded any further.
+    refuses and, as UnusableAudio, for what lasts longer than `longest_s` or has more samples than that long at a usual
+    rate (`decode.bounded_blocks`), which is not decoded any further.
     """
     from utils.audio.quality import Judge
 
@@ -56,10 +57,8 @@ def listen(
         rate = opened.sample_rate
         measures = _Measures(rate, opened.channels)
         judgement = Judge(rate, opened.channels) if judge else None
-        for block in blocks(opened, check):
+        for block in bounded_blocks(opened, longest_s, check):
             measures.add(block)
-            if measures.count > longest_s * rate:
-                raise InvalidAudio(f"the recording is longer than {longest_s:g} seconds")
             if judgement:
                 judgement.add(block)
         if measures.count < SHORTEST_S * rate:
@@ -71,7 +70,8 @@ def listen(
 def facts_of(waveform: Waveform, format_name: str) -> AudioFacts:
     """Of samples that were made here and need not be decoded."""
     measures = _Measures(waveform.sample_rate, 1)
-    measures.add(waveform.samples.reshape(-1, 1))
+    for start in range(0, len(waveform.samples), BLOCK_FRAMES):  # as it is decoded: measuring makes copies
+        measures.add(waveform.samples[start : start + BLOCK_FRAMES].reshape(-1, 1))
     return measures.facts(format_name)
 
 
@@ -86,7 +86,7 @@ class _Measures:
 
     def add(self, block: NDArray[np.float32]) -> None:
         self.count += len(block)
-        self._peak = max(self._peak, float(abs(block).max(initial=0.0)))
+        self._peak = max(self._peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
         self._meter.add(block)
 
     def facts(self, format_name: str) -> AudioFacts:

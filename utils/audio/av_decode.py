@@ -7,13 +7,14 @@ playlists and manifests, which name other files and addresses that it would open
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, Protocol
 
-from resilience.errors import InvalidAudio
+from resilience.errors import InvalidAudio, UnusableAudio
 
 if TYPE_CHECKING:
     import av
@@ -36,6 +37,22 @@ class Container(NamedTuple):
 
 AAC, M4A, WEBM = Container("aac", "aac"), Container("m4a", "mov"), Container("webm", "matroska")
 FLAC = Container("flac", "flac")
+# What else FFmpeg could read, by its first bytes and those from the ninth on: asked only for what such a file holds.
+OTHERS = (
+    (b"RIFF", b"WAVE", "wav"),
+    (b"RIFF", b"AVI ", "avi"),
+    (b"OggS", b"", "ogg"),
+    (bytes.fromhex("3026b2758e66cf11"), b"", "asf"),
+    (b"wvpk", b"", "wv"),
+    (b"MAC ", b"", "ape"),
+    (b"TTA1", b"", "tta"),
+    (b"#!AMR", b"", "amr"),
+    (b"FLV\1", b"", "flv"),
+    (bytes.fromhex("0b77"), b"", "ac3"),
+    (bytes.fromhex("000001ba"), b"", "mpeg"),
+)
+NOTHING: tuple[str, ...] = ()
+READ = {"wav": (PLAIN_SAMPLES,), "ogg": ("vorbis", "opus")}  # what libsndfile would surely have read in them
 
 
 class Stream(Protocol):
@@ -74,23 +91,58 @@ def av_recording(file: Stream, container: Container) -> Iterator[AvRecording]:
 
     _bound_allocations()
     try:
-        with av.open(
-            file,
-            "r",
-            format=container.demuxer,
-            options={
-                "format_whitelist": container.demuxer if container is not M4A else "mov,mp4,m4a,3gp,3g2,mj2",
-                "protocol_whitelist": "none",
-                "codec_whitelist": ",".join(CODECS),
-                "enable_drefs": "0",
-                "max_streams": str(MOST_STREAMS),
-            },
-            metadata_errors="replace",
-            io_open=_open_nothing,
-        ) as opened:
+        with _opened(file, container.demuxer) as opened:
             yield AvRecording(opened, container.format)
     except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise UnusableAudio("the recording's index is too large") from error
         raise InvalidAudio("the recording is damaged or in no format that can be read") from error
+
+
+def foreign_codec(file: Stream) -> str | None:
+    """How the sound or the picture is coded in a file that libsndfile refused, if it never reads such files.
+
+    None if it reads them, so that this one must be damaged, and for what is no audio or film at all.
+    """
+    import av
+
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    demuxer = next((name for begin, form, name in OTHERS if head.startswith(begin) and head[8:].startswith(form)), None)
+    if demuxer is None:
+        return None
+    file.seek(0)
+    _bound_allocations()
+    try:
+        with _opened(file, demuxer) as opened:
+            codecs = [_codec_of(stream) for stream in (*opened.streams.audio, *opened.streams.video)]
+    except av.FFmpegError:
+        return None
+    return next((f"{codec} in {demuxer}" for codec in codecs if not codec.startswith(READ.get(demuxer, NOTHING))), None)
+
+
+def _codec_of(stream: av.AudioStream | av.VideoStream) -> str:
+    context: av.codec.context.CodecContext | None = stream.codec_context
+    return context.name if context else "something unknown"
+
+
+def _opened(file: Stream, demuxer: str) -> av.container.InputContainer:
+    import av
+
+    return av.open(
+        file,
+        "r",
+        format=demuxer,
+        options={
+            "format_whitelist": demuxer if demuxer != M4A.demuxer else "mov,mp4,m4a,3gp,3g2,mj2",
+            "protocol_whitelist": "none",
+            "codec_whitelist": ",".join(CODECS),
+            "enable_drefs": "0",
+            "max_streams": str(MOST_STREAMS),
+        },
+        metadata_errors="replace",
+        io_open=_open_nothing,
+    )
 
 
 @cache
@@ -109,7 +161,7 @@ def _bound_allocations() -> None:
 
 
 def _open_nothing(*_: object) -> NoReturn:
-    raise InvalidAudio("the recording refers to other files")
+    raise UnusableAudio("the recording refers to other files")
 
 
 class AvRecording:
@@ -122,18 +174,18 @@ class AvRecording:
         import av
 
         if not opened.streams.audio:
-            raise InvalidAudio("the file holds no audio")
+            raise UnusableAudio("the file holds no audio")
         track = opened.streams.audio[0]
-        codec = track.codec_context.name
+        codec = _codec_of(track)
         if codec not in CODECS and not codec.startswith(PLAIN_SAMPLES):
-            raise InvalidAudio(f"the recording is coded as {codec}, which cannot be read")
+            raise UnusableAudio(f"the recording is coded as {codec}, which cannot be read")
         self.format = format_name
         self._as_floats = av.AudioResampler("fltp")
         self._frames = _frames(opened, track)
         self._held: deque[NDArray[np.float32]] = deque()
         first = next(self._frames, None)
         if first is None:
-            raise InvalidAudio("the recording is damaged: nothing in it can be decoded")
+            raise UnusableAudio("no sound is found in the recording")
         self.sample_rate = first.sample_rate
         self.channels = first.layout.nb_channels
         self._hold(first)
@@ -158,21 +210,26 @@ class AvRecording:
         if frame is None:
             return False
         if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
-            raise InvalidAudio("the recording changes its rate or its channels midway")
+            raise UnusableAudio("the recording changes its rate or its channels midway")
         for part in self._as_floats.resample(frame):
             self._held.append(part.to_ndarray().astype(np.float32, copy=False).T)
         return True
 
 
 def _frames(opened: av.container.InputContainer, track: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """The track's sound. A file that was cut off ends with half a packet, which is left out."""
+    """The track's sound. A file that was cut off ends with half a packet, which is left out unless it is the only one."""
     import av
 
     damage: av.FFmpegError | None = None
+    is_heard = False
     for packet in opened.demux(track):
         if damage is not None and packet.size:
             raise damage
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                is_heard = True
+                yield frame
         except av.InvalidDataError as error:
             damage = error
+    if damage is not None and not is_heard:
+        raise damage

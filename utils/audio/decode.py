@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from resilience.errors import InvalidAudio
-from utils.audio.av_decode import av_recording, container_of
+from resilience.errors import InvalidAudio, UnusableAudio
+from utils.audio.av_decode import av_recording, container_of, foreign_codec
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ LOWEST_RATE, HIGHEST_RATE = 8000, 192000
 MOST_CHANNELS = 8
 SHORTEST_S = 0.1
 BLOCK_FRAMES = 65536
+USUAL_RATE, USUAL_CHANNELS = 48000, 2  # what a limit in hours is meant for: more samples a second are fewer hours
+UNSUPPORTED_ENCODING, TOO_MANY_CHANNELS = 4, 33  # libsndfile's errors; the latter is for more than 1024
 
 
 class OpenRecording(Protocol):
@@ -50,9 +52,10 @@ def read_recording(
     An open file must be seekable, is read from its beginning and stays open. The content decides the format, not the
     name: WAV of any subtype, MP3, FLAC, Ogg Vorbis or Opus, AAC, M4A, WebM. Float files that exceed full scale are
     scaled into [-1, 1].
-    `check` is called before each block and may raise to leave. Raises InvalidAudio for anything else, for rates outside
-    `LOWEST_RATE`-`HIGHEST_RATE` Hz, more than `MOST_CHANNELS`, NaN or infinite samples and less than `SHORTEST_S`;
-    FileNotFoundError and other OSErrors of the file itself are left as they are.
+    `check` is called before each block and may raise to leave. Raises InvalidAudio for anything else and for less than
+    `SHORTEST_S`; UnusableAudio, which is one, for rates outside `LOWEST_RATE`-`HIGHEST_RATE` Hz, more than
+    `MOST_CHANNELS`, NaN or infinite samples, and what is coded in another way. FileNotFoundError and other OSErrors of
+    the file itself are left as they are.
     """
     with open_recording(recording) as opened:
         return _read(opened, max_duration_s, check)
@@ -62,7 +65,7 @@ def read_recording(
 def open_recording(recording: Path | BinaryIO) -> Iterator[OpenRecording]:
     """The recording's samples, to be read from the beginning; what is no audio is InvalidAudio, here and in the block.
 
-    Raises it too for rates and channels out of range.
+    Rates and channels out of range are UnusableAudio.
     """
     if isinstance(recording, Path):
         with recording.open("rb") as stream, open_recording(stream) as opened:
@@ -73,18 +76,18 @@ def open_recording(recording: Path | BinaryIO) -> Iterator[OpenRecording]:
     file.seek(0)
     with av_recording(file, container) if container else _soundfile_recording(file) as opened:
         if not LOWEST_RATE <= opened.sample_rate <= HIGHEST_RATE:
-            raise InvalidAudio(
+            raise UnusableAudio(
                 f"the recording is at {opened.sample_rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
             )
         if not 1 <= opened.channels <= MOST_CHANNELS:
-            raise InvalidAudio(f"the recording has {opened.channels} channels; up to {MOST_CHANNELS} can be used")
+            raise UnusableAudio(f"the recording has {opened.channels} channels; up to {MOST_CHANNELS} can be used")
         yield opened
 
 
 def blocks(opened: OpenRecording, check: Callable[[], None], most: int | None = None) -> Iterator[NDArray[np.float32]]:
     """The samples block by block, shape (n, channels), at most so many; in full scale only where the file is.
 
-    `check` is called before each block and may raise to leave. Raises InvalidAudio for NaN and infinite samples.
+    `check` is called before each block and may raise to leave. Raises UnusableAudio for NaN and infinite samples.
     """
     import numpy as np
 
@@ -95,9 +98,28 @@ def blocks(opened: OpenRecording, check: Callable[[], None], most: int | None = 
         if not len(block):
             break
         if not np.isfinite(block).all():
-            raise InvalidAudio("the recording has samples that are not numbers")
+            raise UnusableAudio("the recording has samples that are not numbers")
         yield block
         count += len(block)
+
+
+def bounded_blocks(
+    opened: OpenRecording, longest_s: float, check: Callable[[], None]
+) -> Iterator[NDArray[np.float32]]:
+    """`blocks` to the end, of no more samples than `longest_s` of stereo at 48 kHz has.
+
+    Raises UnusableAudio as soon as there are more, and for what lasts longer than `longest_s`. A file of some kilobytes
+    can be hours of eight channels at 192 kHz; decoding and measuring it takes time by the sample.
+    """
+    rate, channels = opened.sample_rate, opened.channels
+    bound_s = longest_s * min(1.0, USUAL_RATE * USUAL_CHANNELS / (rate * channels))
+    count = 0
+    for block in blocks(opened, check):
+        count += len(block)
+        if count > bound_s * rate:
+            material = "" if bound_s == longest_s else f", the most for {channels} channels at {rate} Hz"
+            raise UnusableAudio(f"the recording is longer than {bound_s:g} seconds{material}")
+        yield block
 
 
 def mono_blocks(
@@ -112,9 +134,22 @@ class _Nameless:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+        self._failure: OSError | None = None
 
     def read(self, size: int, /) -> bytes:
-        return self._read(size)
+        """What is there; nothing from a failure of the disk on, since libsndfile cannot be told: see `raise_failure`."""
+        if self._failure:
+            return b""
+        try:
+            return self._read(size)
+        except OSError as error:
+            self._failure = error
+            return b""
+
+    def raise_failure(self) -> None:
+        """Raise what was kept from the library: to it the file ended there."""
+        if self._failure:
+            raise self._failure
 
 
 def _is_unclosed_wav(stream: BinaryIO) -> bool:
@@ -141,14 +176,15 @@ class _UnclosedWav(_Nameless):
 
 
 class _SoundfileRecording:
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self._file = file
+    def __init__(self, file: soundfile.SoundFile, source: _Nameless) -> None:
+        self._file, self._source = file, source
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
         self.format = "opus" if file.subtype == "OPUS" else _NAMES.get(file.format, file.format.lower())
 
     def read(self, count: int) -> NDArray[np.float32]:
         samples: NDArray[np.float32] = self._file.read(count, dtype="float32", always_2d=True)
+        self._source.raise_failure()
         return samples
 
 
@@ -161,8 +197,14 @@ def _soundfile_recording(file: _Nameless) -> Iterator[OpenRecording]:
 
     try:
         with soundfile.SoundFile(file) as opened:
-            yield _SoundfileRecording(opened)
+            yield _SoundfileRecording(opened, file)
     except soundfile.LibsndfileError as error:
+        file.raise_failure()
+        if error.code == TOO_MANY_CHANNELS:
+            raise UnusableAudio(f"the recording has too many channels; up to {MOST_CHANNELS} can be used") from error
+        codec = "something unknown" if error.code == UNSUPPORTED_ENCODING else foreign_codec(file)
+        if codec:
+            raise UnusableAudio(f"the recording is coded as {codec}, which cannot be read") from error
         raise InvalidAudio("the recording is damaged or in no format that can be read") from error
 
 

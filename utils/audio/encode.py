@@ -44,7 +44,9 @@ def write_audio(
         case "aac":
             _write_by_av(waveform, file, check, AAC, bitrates.aac)
         case "pcm":
-            file.write(pcm(waveform.samples))
+            for part in _parts(waveform):
+                check()
+                file.write(pcm(part))
         case _:
             raise ValueError(f"no encoder for {format_name}")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resilience.errors import InvalidAudio
-from utils.audio.decode import mono_blocks, open_recording
+from resilience.errors import FileMissing, InvalidAudio
+from utils.audio.decode import OpenRecording, bounded_blocks, mono_blocks, open_recording
 from utils.audio.resample import stream_resampled
 from utils.audio.waveform import Waveform
 
@@ -38,13 +39,18 @@ class LongRecording:
         return round(self.count * sample_rate / self.sample_rate)
 
 
-def measure(path: Path, check: Callable[[], None]) -> LongRecording:
-    """Listen to the whole recording, in the memory of a block. Raises InvalidAudio as `decode.read_recording` does."""
+def measure(path: Path, longest_s: float, check: Callable[[], None]) -> LongRecording:
+    """Listen to the whole recording, in the memory of a block.
+
+    Raises InvalidAudio as `decode.read_recording` does, UnusableAudio for what is too long (`decode.bounded_blocks`),
+    and FileMissing.
+    """
     count, peak = 0, 0.0
-    with open_recording(path) as file:
-        for block in mono_blocks(file, check):
-            count += len(block)
-            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+    with _opened(path) as file:
+        for block in bounded_blocks(file, longest_s, check):
+            mono = block.mean(axis=1)
+            count += len(mono)
+            peak = max(peak, float(np.abs(mono).max(initial=0.0)))
         return LongRecording(path, count, file.sample_rate, peak)
 
 
@@ -64,9 +70,9 @@ def read_windows(
     """The recording's windows at another rate, mono; float files that exceed full scale are scaled into [-1, 1].
 
     `spans` are windows of its samples at `sample_rate`, in order. Reads on as windows are asked for, and holds one of
-    them. Raises InvalidAudio if the recording is not the one that was measured.
+    them. Raises InvalidAudio if the recording is not the one that was measured, FileMissing if it is gone.
     """
-    with open_recording(recording.path) as file:
+    with _opened(recording.path) as file:
         blocks = (block / max(1.0, recording.peak) for block in mono_blocks(file, check))
         stream = _at_rate(blocks, recording.sample_rate, sample_rate)
         held, position = np.zeros(0, np.float32), 0
@@ -84,6 +90,17 @@ def read_windows(
                 raise InvalidAudio("the recording was changed while it was being read")
             held, position = np.concatenate([*parts, np.zeros(max(0, missing), np.float32)]), start
             yield Waveform(held[: end - start], sample_rate)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[OpenRecording]:
+    """Found a moment ago, it may be gone: a client may delete it until it is in use, a person at any time."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise FileMissing("the recording was removed while it was being read") from error
+    with stream, open_recording(stream) as file:
+        yield file
 
 
 def _at_rate(blocks: Iterator[NDArray[np.float32]], from_rate: int, to_rate: int) -> Iterator[NDArray[np.float32]]:

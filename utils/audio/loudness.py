@@ -89,9 +89,15 @@ class KWeighting:
 
     def _weighted(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """All but the first samples, at most a transform's."""
-        spectrum = np.fft.rfft(samples, self._size) * self._transfer
-        weighted = np.fft.irfft(spectrum, self._size)[:, self._before : samples.shape[1]]
-        return weighted.astype(np.float32, copy=False)
+        sounding = samples.any(axis=1)
+        if sounding.all():
+            spectrum = np.fft.rfft(samples, self._size) * self._transfer
+            weighted = np.fft.irfft(spectrum, self._size)[:, self._before : samples.shape[1]]
+            return weighted.astype(np.float32, copy=False)
+        silent = np.zeros((len(samples), max(0, samples.shape[1] - self._before)), np.float32)
+        if sounding.any():  # the unused channels of a recorder, and digital silence, cost nothing
+            silent[sounding] = self._weighted(samples[sounding])
+        return silent
 
 
 class _Hops:
