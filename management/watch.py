@@ -130,7 +130,7 @@ class Watcher:
 
 
 def _hold(folder: Path, held: ExitStack) -> None:
-    """Keep the folder open: while it is, no other can be given its number. Windows cannot, and does not give numbers."""
+    """Keep the folder open: while it is, no other can be given its number. Windows can do neither."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         held.callback(os.close, descriptor)

@@ -125,7 +125,7 @@ class _Spooled(_BytesFile):
     """
 
     def __init__(self, store: AudioStore) -> None:
-        super().__init__(max_size=IN_MEMORY_BYTES, dir=store.root, prefix=TEMPORARY_PREFIX)
+        super().__init__(max_size=IN_MEMORY_BYTES, dir=str(store.root), prefix=TEMPORARY_PREFIX)
         self._store = store
         self._is_on_disk = False
 

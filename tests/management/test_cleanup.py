@@ -244,6 +244,8 @@ def test_a_long_report_names_the_first_and_counts_all(libraries: Libraries, data
 class Blocked:
     """Libraries whose listing waits until it is let go."""
 
+    is_read = True
+
     def __init__(self) -> None:
         self.asked, self.go_on = threading.Event(), threading.Event()
 
@@ -274,6 +276,8 @@ def test_there_is_one_clean_up_at_a_time() -> None:
 
 class Failing:
     """Libraries on a disk that fails the first time."""
+
+    is_read = True
 
     def __init__(self) -> None:
         self.looked = 0
@@ -313,11 +317,11 @@ def test_the_schedule_goes_on_after_a_failure_and_ends_when_it_is_closed(caplog:
 class Watched:
     """Libraries that tell when somebody looks at them."""
 
+    is_read = True
+
     def __init__(self) -> None:
         self.looked = asyncio.Event()
         self.loop = asyncio.get_running_loop()
-
-    is_read = True
 
     @property
     def stores(self) -> list[Any]:

@@ -29,7 +29,8 @@ def test_it_tells_disk_memory_load_and_what_each_library_holds(tmp_path: Path) -
     found = resources(libraries.stores, 256_000_000)
     libraries.close()
 
-    assert found["libraries"]["voices"] == {"files": 2, "bytes": 2 * len(file.getvalue()), "folders": 2, "not_listed": 0}
+    size = 2 * len(file.getvalue())
+    assert found["libraries"]["voices"] == {"files": 2, "bytes": size, "folders": 2, "not_listed": 0}
     assert found["libraries"]["outputs"] == {"files": 0, "bytes": 0, "folders": 0, "not_listed": 0}
     assert found["disk"]["total_bytes"] == shutil.disk_usage(tmp_path).total
     assert found["disk"]["reserve_bytes"] == 256_000_000

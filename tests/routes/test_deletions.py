@@ -3,7 +3,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.libraries import LIBRARIES, VOICES, Library, code
+from tests.libraries import LIBRARIES, OUTPUTS, VOICES, Library, code, faults
 from tests.serving import Server
 
 each_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
@@ -62,6 +62,9 @@ def test_a_deletion_without_criteria_is_refused(
         {"search": "\u0301"},
         {"fodler": "x"},
         {"date_to": ""},
+        {"search": ""},
+        {"search": " "},
+        {"project": ""},
     ],
 )
 def test_a_criterion_that_says_nothing_never_widens_a_deletion(
@@ -71,6 +74,37 @@ def test_a_criterion_that_says_nothing_never_widens_a_deletion(
 
     assert code(reply) == (422, "VALIDATION_ERROR")
     assert reply.json()["detail"][0]["loc"] == ["query", *criteria]
+
+
+@pytest.mark.parametrize(
+    ("library", "criterion"), [(VOICES, {"tag": ""}), (VOICES, {"tag": " "}), (OUTPUTS, {"generation_type": ""})]
+)
+@pytest.mark.parametrize("beside", [{"folder": ""}, {"all": "true"}])
+def test_an_empty_criterion_of_one_library_deletes_nothing(
+    client: httpx.Client,
+    server: Server,
+    folder: str,
+    library: Library,
+    criterion: dict[str, str],
+    beside: dict[str, str],
+) -> None:
+    library.put(client, server, f"{folder}/one.wav")
+    beside = {"folder": folder} if "folder" in beside else beside
+
+    reply = client.delete(library.many_url, params={**beside, **criterion, "confirm": "true"})
+
+    assert faults(reply) == [["query", *criterion]]
+    assert library.names(client, folder=folder) == ["one.wav"]
+
+
+@each_library
+@pytest.mark.parametrize("beside", [{"search": "x"}, {"filenames": "x.wav"}, {"all": "true"}])
+def test_an_empty_folder_beside_other_criteria_is_a_mistake(
+    client: httpx.Client, library: Library, beside: dict[str, str]
+) -> None:
+    reply = client.delete(library.many_url, params={**beside, "folder": "", "confirm": "true"})
+
+    assert faults(reply) == [["query", "folder"]]
 
 
 @each_library

@@ -86,6 +86,16 @@ def test_the_description_of_the_api_is_whole(client: httpx.Client) -> None:
     assert body["examples"]
 
 
+def test_the_groups_of_addresses_are_those_that_are_described(client: httpx.Client) -> None:
+    spec = client.get("/openapi.json").json()
+    used = {
+        tag for operations in spec["paths"].values() for operation in operations.values() for tag in operation["tags"]
+    }
+
+    assert used == {tag["name"] for tag in spec["tags"]}
+    assert all(tag["description"] for tag in spec["tags"])
+
+
 def test_the_documentation_pages_ask_nothing_of_the_internet(client: httpx.Client) -> None:
     for page in ("/docs", "/redoc"):
         reply = client.get(page)

@@ -117,6 +117,25 @@ def test_a_voice_is_found_by_every_name_it_has(client: httpx.Client, word: str, 
     assert judged.json()["filename"] == f"{word}.wav"
 
 
+def test_quality_is_measured_when_that_is_asked_and_else_told_as_it_was_kept(
+    client: httpx.Client, server: Server, word: str
+) -> None:
+    measured = metadata(upload_voice(client, f"{word}.wav"))["quality"]
+    companion = server.data_dir / "voices" / f"{word}.wav.json"
+    companion.write_text(
+        json.dumps({**json.loads(companion.read_text("utf-8")), "quality": {"rating": "odd"}}), "utf-8"
+    )
+    written = companion.read_bytes()
+
+    kept = client.get(f"/api/v1/voice/{word}/quality").json()
+    untouched = companion.read_bytes()
+    anew = client.post(f"/api/v1/voice/{word}/quality").json()
+
+    assert (kept["quality"], untouched) == ({"rating": "odd"}, written)
+    assert anew["quality"] == client.get(f"/api/v1/voice/{word}/quality").json()["quality"] == measured
+    assert json.loads(companion.read_text("utf-8"))["quality"] == measured
+
+
 @pytest.mark.parametrize("address", ["{}", "{}/quality", "{}/metadata"])
 def test_an_unknown_voice_is_a_404_with_names_that_look_like_it(client: httpx.Client, word: str, address: str) -> None:
     upload_voice(client, f"{word}.wav")
