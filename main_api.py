@@ -82,7 +82,9 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         host = engine or EngineHost(engine_parts(settings))
         libraries = await asyncio.to_thread(Libraries, settings.storage, data_dir(settings))
         planner = Planner(settings.speech, settings.api, libraries.voices)
-        conversions = ConversionPlanner(planner, settings.conversion, libraries.recordings)
+        conversions = ConversionPlanner(
+            planner, settings.conversion, libraries.recordings, longest_s=settings.storage.longest_audio_h * 3600
+        )
         core = CoreEngine(
             planner,
             conversions,

@@ -58,7 +58,10 @@ class StorageSettings(Section):
         description="seconds between looks through the folders for changes by hand that the system did not report",
     )
     longest_audio_h: float = Field(
-        12.0, gt=0, le=1000, description="hours of audio in one file; what is longer is not taken into the libraries"
+        12.0,
+        gt=0,
+        le=1000,
+        description="hours of one recording, longer is refused; fewer hours above the samples of stereo at 48 kHz",
     )
 
 

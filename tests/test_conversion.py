@@ -13,8 +13,8 @@ from config.settings import ApiSettings, ConversionSettings, SpeechSettings, Sto
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import EngineInfo, ModelInfo
 from management.libraries import Libraries
-from planning import Planner
-from resilience.errors import GenerationFailed, InvalidRequest
+from planning import Borrowed, Planner
+from resilience.errors import FileMissing, GenerationFailed, InvalidRequest, UnusableAudio
 from tests.recordings import vowels_wav
 from utils.audio.waveform import Waveform
 
@@ -40,10 +40,12 @@ def model(name: str, *, converts: bool) -> ModelInfo:
 SPEAKER, CONVERTER = model("speaker", converts=False), model("converter", converts=True)
 
 
-def plan(data_dir: Path, *models: ModelInfo, concurrency: int = 8, **fields: Any) -> ConversionPlan:
+def plan(
+    data_dir: Path, *models: ModelInfo, concurrency: int = 8, longest_s: float = 600.0, **fields: Any
+) -> ConversionPlan:
     with closing(Libraries(StorageSettings(), data_dir)) as libraries:
         planner = Planner(SpeechSettings(), ApiSettings(), libraries.voices)
-        conversions = ConversionPlanner(planner, ConversionSettings(), libraries.recordings)
+        conversions = ConversionPlanner(planner, ConversionSettings(), libraries.recordings, longest_s)
         (data_dir / "vc_inputs" / "a.wav").write_bytes(vowels_wav(110))
         request = ConversionRequest(source="a.wav", voice="own", **fields)
         return conversions.plan(request, EngineInfo("any", "cpu", models, concurrency), lambda: None)
@@ -81,6 +83,18 @@ def test_long_windows_are_given_to_the_engine_a_few_at_a_time(
     planned = plan(tmp_path, CONVERTER, concurrency=concurrency, options={"chunk_sec": chunk_sec})
 
     assert planned.at_once == at_once
+
+
+def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableAudio, match="longer than 2 seconds"):
+        plan(tmp_path, CONVERTER, longest_s=2.0)
+
+
+def test_a_recording_that_vanishes_before_it_is_listened_to_is_missing(tmp_path: Path) -> None:
+    gone = Borrowed("gone.wav", tmp_path / "gone.wav", "00" * 32)
+
+    with pytest.raises(FileMissing, match="removed while it was being read"):
+        plan(tmp_path, CONVERTER, source_file=gone)
 
 
 @pytest.mark.parametrize("count", [RATE - 960, RATE, RATE + 960])

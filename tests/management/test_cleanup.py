@@ -5,10 +5,11 @@ import io
 import json
 import logging
 import os
+import struct
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from config.settings import CleanupSettings, StorageSettings
 from management.cleanup import Cleanup, Report
 from management.libraries import Libraries
 from resilience.errors import ServiceOverloaded
+from tests.utils.audio.coded import coded, film, sound, speech
 
 HOUR_S = 3600.0
 
@@ -173,6 +175,75 @@ def test_a_recording_that_is_too_short_or_too_long_to_be_listed_is_no_rubbish(da
 
     assert removed(report) == []
     assert path.exists()
+
+
+def wav(sample_rate: int = 16_000, channels: int = 1, value: float = 0.1) -> bytes:
+    file = io.BytesIO()
+    samples = np.full((sample_rate, channels), value)
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def with_too_large_an_index() -> bytes:
+    content = bytearray(coded(speech(), 24_000, "m4a"))
+    count = 80_000_000
+    sizes, chunks, times = (content.index(box) for box in (b"stsz", b"stsc", b"stts"))
+    content[sizes + 8 : sizes + 16] = struct.pack(">II", 1, count)
+    content[chunks + 12 : chunks + 24] = struct.pack(">III", 1, count, 1)
+    content[times + 12 : times + 16] = struct.pack(">I", count)
+    return bytes(content)
+
+
+UNUSUAL: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a rate above ours": ("wav", lambda: wav(384_000)),
+    "a rate below ours": ("wav", lambda: wav(4000)),
+    "many channels": ("wav", lambda: wav(channels=16)),
+    "very many channels": ("wav", lambda: tone().replace(b"\1\0\1\0", b"\1\0\1\4", 1)),
+    "samples that are not numbers": ("wav", lambda: wav(value=np.nan)),
+    "a film without sound": ("m4a", lambda: film("mp4")),
+    "a film without sound in Matroska": ("ogg", lambda: film("matroska")),
+    "a film named like a sound": ("wav", lambda: film("avi")),
+    "AC-3 in MP4": ("m4a", lambda: sound("ac3", "mp4")),
+    "AC-3 in WAV": ("wav", lambda: sound("ac3", "wav")),
+    "FLAC in Ogg": ("ogg", lambda: sound("flac", "ogg")),
+    "WavPack": ("wav", lambda: sound("wavpack", "wv")),
+    "ALAC in CAF": ("m4a", lambda: sound("alac", "caf")),
+    "a codec that nobody knows": (
+        "m4a",
+        lambda: coded(speech(), 24_000, "m4a").replace(b"mp4a", b"abcd").replace(b"esds", b"free"),
+    ),
+    "too large an index": ("m4a", with_too_large_an_index),
+    "a large head and no samples": (
+        "wav",
+        lambda: tone()[:36] + b"JUNK\0\x20\0\0" + bytes(8192) + b"data\0\0\0\0" + bytes(8000),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_a_recording_outside_what_we_take_is_no_rubbish(libraries: Libraries, data: Path, kind: str) -> None:
+    extension, content = UNUSUAL[kind]
+    path = put(data, f"voices/mine.{extension}", content())
+
+    assert removed(cleaned(libraries)) == []
+    assert path.exists()
+    assert [name for name, _ in libraries.voices.store.broken()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "flac", "ogg", "opus", "m4a", "aac", "mka"])
+def test_what_is_left_of_a_damaged_recording_goes_if_nobody_can_decode_it(
+    libraries: Libraries, data: Path, kind: str
+) -> None:
+    content = coded(speech(), 24_000, kind)
+    put(data, "voices/damaged.wav", content[:12] + b"damaged " * 200)
+
+    assert removed(cleaned(libraries)) == [("voices", "damaged.wav", "not decodable")]
+
+
+def test_a_head_without_samples_is_empty(libraries: Libraries, data: Path) -> None:
+    put(data, "voices/head.wav", coded(np.zeros(0, np.float32), 24_000, "wav 16 bit"))
+
+    assert removed(cleaned(libraries)) == [("voices", "head.wav", "empty")]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

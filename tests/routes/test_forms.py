@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 from starlette.datastructures import FormData, UploadFile
@@ -64,7 +65,10 @@ def test_a_large_file_lies_on_the_disk_of_the_libraries(tmp_path: Path, monkeypa
 def test_a_form_that_would_touch_the_reserve_is_refused(tmp_path: Path) -> None:
     libraries = Libraries(NO_ROOM, tmp_path)
 
-    asyncio.run(read(libraries, body(IN_MEMORY_BYTES)))
+    async def small() -> None:
+        await (await read(libraries, body(IN_MEMORY_BYTES))).close()
+
+    asyncio.run(small())
     with pytest.raises(StorageFull):
         asyncio.run(read(libraries, body(10, IN_MEMORY_BYTES + 1)))
 
@@ -74,7 +78,10 @@ def test_a_form_that_would_touch_the_reserve_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
 @pytest.mark.parametrize("size", [IN_MEMORY_BYTES + 1, 1_000_000])
 def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("r+b", buffering=0))
+    def on_a_full_disk(**_: object) -> IO[bytes]:
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", on_a_full_disk)
     libraries = Libraries(StorageSettings(min_free_mb=0), tmp_path)
 
     with pytest.raises(StorageFull):

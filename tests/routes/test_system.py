@@ -52,7 +52,7 @@ def test_the_configuration_shown_is_the_one_in_force(client: httpx.Client) -> No
 
     assert body["tts_defaults"] == Settings().speech.model_dump(mode="json")
     assert body["api_limits"]["max_text_length"] == 10_000
-    assert body["supported_formats"] == ["wav", "mp3", "flac"]
+    assert body["supported_formats"] == ["wav", "mp3", "flac", "opus", "aac", "pcm"]
     assert body["vc_defaults"] == Settings().conversion.model_dump(mode="json")
     (model,) = body["engine"]["models"]
     assert model["name"] == "espeak-world"
@@ -79,7 +79,8 @@ def test_the_description_of_the_api_is_whole(client: httpx.Client) -> None:
             assert operation["tags"], path
             assert operation["responses"]["500"]["content"]["application/json"]["schema"], path
     speech = spec["paths"]["/api/v1/tts"]["post"]
-    assert set(speech["responses"]["200"]["content"]) == {"audio/wav", "audio/mpeg", "audio/flac", "application/json"}
+    audio = {f"audio/{kind}" for kind in ("wav", "mpeg", "flac", "ogg", "aac", "pcm")}
+    assert set(speech["responses"]["200"]["content"]) == {*audio, "application/json"}
     assert {"400", "404", "413", "415", "422", "500", "503", "504", "507"} <= speech["responses"].keys()
     body = spec["components"]["schemas"]["SpeechBody"]
     assert all("description" in field for field in body["properties"].values())

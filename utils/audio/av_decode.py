@@ -121,7 +121,7 @@ def foreign_codec(file: Stream) -> str | None:
     return next((f"{codec} in {demuxer}" for codec in codecs if not codec.startswith(READ.get(demuxer, NOTHING))), None)
 
 
-def _codec_of(stream: av.AudioStream | av.VideoStream) -> str:
+def _codec_of(stream: av.stream.Stream) -> str:
     context: av.codec.context.CodecContext | None = stream.codec_context
     return context.name if context else "something unknown"
 
@@ -217,7 +217,7 @@ class AvRecording:
 
 
 def _frames(opened: av.container.InputContainer, track: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """The track's sound. A file that was cut off ends with half a packet, which is left out unless it is the only one."""
+    """The track's sound. A file that was cut off ends with half a packet, left out unless there is no other."""
     import av
 
     damage: av.FFmpegError | None = None

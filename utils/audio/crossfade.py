@@ -44,8 +44,12 @@ class CrossfadeJoin:
         rate = self.joined.sample_rate
         start = max(0, self._end - self._overlap)
         before = Waveform(self.joined.samples[start : self._end], rate)
-        overlapping = crossfade(before, window, len(before.samples)).samples
-        self._end = start + len(overlapping)
-        self.joined.samples[start : self._end] = overlapping
+        shared = len(before.samples)
+        # only what is shared is computed: a copy of a window of five minutes would be 29 MB
+        joint = crossfade(before, Waveform(window.samples[:shared], window.sample_rate), shared).samples
+        self.joined.samples[start : self._end] = joint
+        end = start + len(window.samples)
+        self.joined.samples[self._end : end] = window.samples[shared:]
+        self._end = end
         given, self._given = self._given, self._end - (0 if self.is_whole else self._overlap)
         return Waveform(self.joined.samples[given : self._given], rate)

@@ -72,9 +72,11 @@ def open_recording(recording: Path | BinaryIO) -> Iterator[OpenRecording]:
             yield opened
         return
     container = container_of(recording)
-    file = _UnclosedWav(recording) if _is_unclosed_wav(recording) else _Nameless(recording)
-    file.seek(0)
-    with av_recording(file, container) if container else _soundfile_recording(file) as opened:
+    unfailing = _UnclosedWav if _is_unclosed_wav(recording) else _Unfailing
+    recording.seek(0)
+    with (
+        av_recording(_Nameless(recording), container) if container else _soundfile_recording(unfailing(recording))
+    ) as opened:
         if not LOWEST_RATE <= opened.sample_rate <= HIGHEST_RATE:
             raise UnusableAudio(
                 f"the recording is at {opened.sample_rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
@@ -103,9 +105,7 @@ def blocks(opened: OpenRecording, check: Callable[[], None], most: int | None = 
         count += len(block)
 
 
-def bounded_blocks(
-    opened: OpenRecording, longest_s: float, check: Callable[[], None]
-) -> Iterator[NDArray[np.float32]]:
+def bounded_blocks(opened: OpenRecording, longest_s: float, check: Callable[[], None]) -> Iterator[NDArray[np.float32]]:
     """`blocks` to the end, of no more samples than `longest_s` of stereo at 48 kHz has.
 
     Raises UnusableAudio as soon as there are more, and for what lasts longer than `longest_s`. A file of some kilobytes
@@ -134,20 +134,28 @@ class _Nameless:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+
+    def read(self, size: int, /) -> bytes:
+        return self._read(size)
+
+
+class _Unfailing(_Nameless):
+    """Ends where the disk fails, since libsndfile cannot be told, and keeps the failure for `raise_failure`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
         self._failure: OSError | None = None
 
     def read(self, size: int, /) -> bytes:
-        """What is there; nothing from a failure of the disk on, since libsndfile cannot be told: see `raise_failure`."""
         if self._failure:
             return b""
         try:
-            return self._read(size)
+            return super().read(size)
         except OSError as error:
             self._failure = error
             return b""
 
     def raise_failure(self) -> None:
-        """Raise what was kept from the library: to it the file ended there."""
         if self._failure:
             raise self._failure
 
@@ -164,7 +172,7 @@ def _is_unclosed_wav(stream: BinaryIO) -> bool:
     return head[position + 4 : position + 8] == bytes(4)
 
 
-class _UnclosedWav(_Nameless):
+class _UnclosedWav(_Unfailing):
     """Has the size of such a file be 8, which libsndfile takes for its sign and reads to the end."""
 
     def read(self, size: int, /) -> bytes:
@@ -176,7 +184,7 @@ class _UnclosedWav(_Nameless):
 
 
 class _SoundfileRecording:
-    def __init__(self, file: soundfile.SoundFile, source: _Nameless) -> None:
+    def __init__(self, file: soundfile.SoundFile, source: _Unfailing) -> None:
         self._file, self._source = file, source
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
@@ -192,7 +200,7 @@ _NAMES = {"WAVEX": "wav", "RF64": "wav"}  # of formats that libsndfile tells apa
 
 
 @contextmanager
-def _soundfile_recording(file: _Nameless) -> Iterator[OpenRecording]:
+def _soundfile_recording(file: _Unfailing) -> Iterator[OpenRecording]:
     import soundfile
 
     try:

@@ -75,3 +75,30 @@ def _by_av(samples: NDArray[np.float32], sample_rate: int, container: str, codec
             opened.mux(stream.encode(frame))
         opened.mux(stream.encode(None))
     return file.getvalue()
+
+
+def sound(codec: str, container: str) -> bytes:
+    """A second of stereo, in whatever codec and container of FFmpeg's: some of which we do not read."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as opened:
+        stream = opened.add_stream(codec, rate=48_000, layout="stereo")
+        assert isinstance(stream, av.AudioStream)
+        for start in range(0, 48_000, 1536):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 1536), np.float32), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = 48_000, start
+            opened.mux(stream.encode(frame))
+        opened.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def film(container: str) -> bytes:
+    """A second of a black picture, without sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as opened:
+        stream = opened.add_stream("mpeg4", rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(10):
+            opened.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        opened.mux(stream.encode(None))
+    return file.getvalue()

@@ -9,9 +9,10 @@ import pyloudnorm
 import pytest
 import soundfile
 
-from resilience.errors import InvalidAudio
+from resilience.errors import InvalidAudio, UnusableAudio
 from tests.utils.audio.coded import AV_KINDS, SOUNDFILE_KINDS, coded, speech
 from utils.audio.analysis import facts_of, listen
+from utils.audio.decode import BLOCK_FRAMES
 from utils.audio.encode import wav_head, write_wav
 from utils.audio.waveform import Waveform
 
@@ -110,10 +111,32 @@ def test_what_lasts_too_long_is_refused_without_decoding_on(kind):
     stream = io.BytesIO(coded(np.tile(speech(), 20), 24_000, kind))
     looks = []
 
-    with pytest.raises(InvalidAudio, match="longer than 5 seconds"):
+    with pytest.raises(UnusableAudio, match="longer than 5 seconds"):
         listen(stream, 5, lambda: looks.append(1))
 
     assert len(looks) <= 3
+
+
+def test_the_bound_is_on_the_samples_and_not_on_the_seconds_alone():
+    stream = io.BytesIO(coded(np.zeros((192_000 * 6, 8), np.float32), 192_000, "flac"))
+    looks = []
+
+    with pytest.raises(UnusableAudio, match="longer than 5 seconds, the most for 8 channels at 192000 Hz"):
+        listen(stream, 80, lambda: looks.append(1))
+
+    assert len(looks) <= 5 * 192_000 / BLOCK_FRAMES + 1
+    assert listen(stream, 96, lambda: None).facts.duration_s == 6
+
+
+def test_what_was_made_here_is_measured_without_another_copy_of_it():
+    waveform = Waveform(np.tile(speech(), 50), 24_000)
+    tracemalloc.start()
+
+    facts_of(waveform, "wav")
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < waveform.samples.nbytes / 4
 
 
 def test_listening_can_be_left_between_blocks():

@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from resilience.errors import InvalidAudio
+from resilience.errors import InvalidAudio, UnusableAudio
 from tests.recordings import vowels
-from tests.utils.audio.coded import AV_KINDS, coded, speech
+from tests.utils.audio.coded import AV_KINDS, coded, film, speech
 from utils.audio.decode import BLOCK_FRAMES, open_recording, read_recording
 from utils.audio.long_recording import measure, read_windows, windows
 
@@ -95,7 +95,7 @@ def test_windows_read_one_by_one_are_those_of_the_whole(tmp_path, kind):
     path.write_bytes(coded(speech(48_000), 48_000, kind))
     whole = read_recording(path, 60).samples
 
-    recording = measure(path, never)
+    recording = measure(path, 60, never)
     spans = [*windows(recording.count, 96_000, 9600)]
     heard = [*read_windows(recording, iter(spans), 48_000, never)]
 
@@ -136,17 +136,24 @@ def test_a_right_beginning_alone_is_no_audio(head):
 
 
 def test_a_film_without_sound_is_refused_with_the_reason():
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as opened:
-        stream = opened.add_stream("mpeg4", rate=10)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(10):
-            opened.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
-        opened.mux(stream.encode(None))
+    with pytest.raises(UnusableAudio, match="no audio"):
+        read_recording(io.BytesIO(film("mp4")), 60)
 
-    with pytest.raises(InvalidAudio, match="no audio"):
-        read_recording(file, 60)
+
+def test_a_codec_that_ffmpeg_does_not_know_is_refused():
+    content = coded(speech(), 24_000, "m4a").replace(b"mp4a", b"abcd").replace(b"esds", b"free")
+
+    with pytest.raises(UnusableAudio, match="unknown"):
+        read_recording(io.BytesIO(content), 60)
+
+
+def test_an_index_over_the_bound_is_no_damage():
+    content = bytearray(coded(speech(), 24_000, "m4a"))
+    sizes = content.index(b"stsz")
+    content[sizes + 8 : sizes + 16] = struct.pack(">II", 0, 40_000_000)
+
+    with pytest.raises(UnusableAudio, match="index"):
+        read_recording(io.BytesIO(bytes(content)), 60)
 
 
 def test_a_small_file_that_claims_billions_of_samples_takes_no_memory():
@@ -158,7 +165,7 @@ def test_a_small_file_that_claims_billions_of_samples_takes_no_memory():
     content[times + 12 : times + 16] = struct.pack(">I", count)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    with pytest.raises(InvalidAudio):
+    with pytest.raises(UnusableAudio):
         read_recording(io.BytesIO(bytes(content)), 60)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000

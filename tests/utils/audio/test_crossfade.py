@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -72,3 +73,17 @@ def test_what_does_not_fit_is_refused():
         crossfade(tone(0.001), tone(0.1), 30)
     with pytest.raises(ValueError, match="8000 Hz"):
         crossfade(tone(0.1), Waveform(tone(0.1).samples, 8000), 30)
+
+
+def test_a_window_is_joined_without_a_copy_of_it():
+    window = noise(60, 1)
+    join = CrossfadeJoin(2 * len(window.samples) - 2400, 2400, RATE)
+    join.add(window)
+    tracemalloc.start()
+
+    join.add(window)
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert join.is_whole
+    assert peak_bytes < window.samples.nbytes / 4

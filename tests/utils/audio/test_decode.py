@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 
-from resilience.errors import InvalidAudio
+from resilience.errors import InvalidAudio, UnusableAudio
+from tests.utils.audio.coded import coded, film, sound
 from utils.audio.decode import read_recording
 from utils.audio.resample import resample, stream_resampled
 from utils.audio.waveform import Waveform
@@ -121,6 +123,49 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, samples, sampl
 
     with pytest.raises(InvalidAudio, match=reason):
         read_recording(tmp_path / "odd.wav", 10)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: coded(tone(sample_rate=4000), 4000, "wav 16 bit"), "4000 Hz"),
+        (lambda: coded(tone(sample_rate=384000), 384000, "wav 16 bit"), "384000 Hz"),
+        (lambda: coded(np.zeros((24000, 16), np.float32), 24000, "wav 16 bit"), "16 channels"),
+        (lambda: coded(tone(), 24000, "wav 16 bit").replace(b"\1\0\1\0", b"\1\0\1\4", 1), "too many channels"),
+        (lambda: coded(np.full(24000, np.nan), 24000, "wav 64-bit float"), "not numbers"),
+        (lambda: film("mp4"), "no audio"),
+        (lambda: film("avi"), "mpeg4 in avi"),
+        (lambda: sound("ac3", "mp4"), "ac3"),
+        (lambda: sound("ac3", "wav"), "ac3 in wav"),
+        (lambda: sound("flac", "ogg"), "flac in ogg"),
+        (lambda: sound("alac", "caf"), "something unknown"),
+    ],
+)
+def test_audio_outside_what_we_take_is_told_from_what_is_damaged(content, reason):
+    with pytest.raises(UnusableAudio, match=reason):
+        read_recording(io.BytesIO(content()), 10)
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "flac", "ogg", "opus", "mp3", "m4a", "webm", "aac"])
+def test_damage_is_not_called_unusual(kind):
+    content = coded(tone(sample_rate=48000), 48000, kind)
+
+    with pytest.raises(InvalidAudio) as refusal:
+        read_recording(io.BytesIO(content[:12] + b"damaged " * 200), 10)
+
+    assert not isinstance(refusal.value, UnusableAudio)
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "flac", "ogg", "mp3", "m4a"])
+def test_a_disk_that_fails_is_neither_damage_nor_the_end(kind):
+    class OfAFailingDisk(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() >= 4096:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="Input/output"):
+        read_recording(OfAFailingDisk(coded(np.tile(tone(), 20), 24000, kind)), 20)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 100, b"\0" * 5000, b"%PDF-1.7\n"])

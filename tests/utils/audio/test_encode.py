@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import soundfile
 
 from tests.listen import fundamental_hz, loudness_lufs
 from tests.utils.audio.played import played
-from utils.audio.encode import pcm, write_audio
+from utils.audio.encode import PART, pcm, write_audio
 from utils.audio.formats import FORMATS, Bitrates
 from utils.audio.waveform import Waveform
 
@@ -80,3 +82,30 @@ def test_pcm_holds_what_is_too_loud_at_full_scale() -> None:
     loud = np.array([0.0, 1.0, -1.0, 1.5, -3.0], np.float32)
 
     assert np.frombuffer(pcm(loud), "<i2").tolist() == [0, 32767, -32767, 32767, -32767]
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_encoding_makes_no_other_copy_of_the_whole(tmp_path: Path, format_name: str) -> None:
+    long = Waveform(np.random.default_rng(0).uniform(-0.5, 0.5, 3_000_000).astype(np.float32), 24_000)
+    tracemalloc.start()
+
+    with (tmp_path / "a").open("w+b") as file:
+        write_audio(long, file, format_name, Bitrates())
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < long.samples.nbytes / 2
+
+
+def test_writing_pcm_can_be_left_between_parts() -> None:
+    file, looks = io.BytesIO(), []
+
+    def leave_at_the_third() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_audio(Waveform(np.zeros(3_000_000, np.float32), 24_000), file, "pcm", Bitrates(), leave_at_the_third)
+
+    assert len(file.getvalue()) == 2 * 2 * PART

@@ -9,11 +9,13 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilience.errors import InvalidAudio
+from resilience.errors import FileMissing, InvalidAudio, UnusableAudio
 from tests.recordings import vowels
 from utils.audio.decode import read_recording
 from utils.audio.long_recording import measure, read_windows, windows
 from utils.audio.resample import resample
+
+LONGEST_S = 600.0
 
 
 def never():
@@ -40,7 +42,7 @@ def test_windows_read_one_by_one_are_those_of_the_whole(tmp_path, name, rate):
     stereo = np.stack([vowels(150, 3.0).samples, vowels(220, 3.0).samples], axis=1)
     soundfile.write(tmp_path / name, stereo, 44_100)
     whole = resample(read_recording(tmp_path / name, 60), rate).samples
-    recording = measure(tmp_path / name, never)
+    recording = measure(tmp_path / name, LONGEST_S, never)
     spans = [*windows(recording.count_at(rate), rate, rate // 10)]
 
     heard = [*read_windows(recording, iter(spans), rate, never)]
@@ -57,7 +59,7 @@ def test_a_long_recording_is_never_held_whole(tmp_path):
     soundfile.write(tmp_path / "long.flac", minutes, 24_000)
     tracemalloc.start()
 
-    recording = measure(tmp_path / "long.flac", never)
+    recording = measure(tmp_path / "long.flac", LONGEST_S, never)
     for _ in read_windows(recording, windows(recording.count, 240_000, 2400), 24_000, never):
         pass
 
@@ -70,7 +72,7 @@ def test_a_long_recording_is_never_held_whole(tmp_path):
 def test_a_float_file_beyond_full_scale_is_scaled_in_every_window_alike(tmp_path):
     soundfile.write(tmp_path / "hot.wav", 4 * vowels(150, 3.0).samples, 24_000, subtype="FLOAT")
     whole = read_recording(tmp_path / "hot.wav", 10).samples
-    recording = measure(tmp_path / "hot.wav", never)
+    recording = measure(tmp_path / "hot.wav", LONGEST_S, never)
 
     heard = [*read_windows(recording, windows(recording.count, 24_000, 0), 24_000, never)]
 
@@ -79,15 +81,46 @@ def test_a_float_file_beyond_full_scale_is_scaled_in_every_window_alike(tmp_path
 
 def test_a_recording_that_was_changed_meanwhile_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", vowels(150, 3.0).samples, 24_000)
-    recording = measure(tmp_path / "a.wav", never)
+    recording = measure(tmp_path / "a.wav", LONGEST_S, never)
     soundfile.write(tmp_path / "a.wav", vowels(150, 1.0).samples, 24_000)
 
     with pytest.raises(InvalidAudio, match="changed"):
         list(read_windows(recording, windows(recording.count, 24_000, 0), 24_000, never))
 
 
+@pytest.mark.parametrize(
+    ("longest_s", "channels", "rate", "fits"),
+    [
+        (10, 2, 48_000, True),
+        (9.9, 2, 48_000, False),
+        (10, 4, 48_000, False),
+        (21, 4, 48_000, True),
+        (9.9, 1, 8000, False),
+    ],
+)
+def test_what_is_too_long_or_too_much_work_is_refused(tmp_path, longest_s, channels, rate, fits):
+    soundfile.write(tmp_path / "a.flac", np.zeros((10 * rate, channels), np.int16), rate)
+
+    if fits:
+        assert measure(tmp_path / "a.flac", longest_s, never).duration_s == 10
+    else:
+        with pytest.raises(UnusableAudio, match="longer"):
+            measure(tmp_path / "a.flac", longest_s, never)
+
+
+def test_a_recording_that_was_removed_meanwhile_is_missing(tmp_path):
+    soundfile.write(tmp_path / "a.wav", vowels(150, 3.0).samples, 24_000)
+    recording = measure(tmp_path / "a.wav", LONGEST_S, never)
+    (tmp_path / "a.wav").unlink()
+
+    with pytest.raises(FileMissing, match="removed while it was being read"):
+        next(read_windows(recording, windows(recording.count, 24_000, 0), 24_000, never))
+    with pytest.raises(FileMissing, match="removed while it was being read"):
+        measure(tmp_path / "a.wav", LONGEST_S, never)
+
+
 def test_what_is_no_audio_is_refused(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no audio at all" * 100)
 
     with pytest.raises(InvalidAudio):
-        measure(tmp_path / "a.wav", never)
+        measure(tmp_path / "a.wav", LONGEST_S, never)

@@ -37,6 +37,15 @@ def test_at_48_khz_it_is_the_standard_to_its_last_digit():
     assert measured(samples, 48_000) == pytest.approx(standard, abs=1e-3)
 
 
+def test_silent_channels_and_stretches_of_digital_silence_count_as_what_they_are():
+    voice = np.concatenate([np.zeros(500_000, np.float32), speech(48_000), np.zeros(400_000, np.float32)])
+    among_silent_ones = np.zeros((len(voice), 8), np.float32)
+    among_silent_ones[:, 5] = voice
+
+    assert measured(among_silent_ones, 48_000) == pytest.approx(measured(voice, 48_000), abs=1e-6)
+    assert measured(voice, 48_000) == pytest.approx(pyloudnorm.Meter(48_000).integrated_loudness(voice), abs=0.05)
+
+
 def test_a_full_scale_sine_of_997_hz_is_at_minus_3_01():
     sine = np.sin(2 * np.pi * 997 * np.arange(96_000) / 48_000).astype(np.float32)
 
