@@ -17,6 +17,7 @@ import pytest
 
 from tests.libraries import code, faults, upload_voice
 from tests.listen import fundamental_hz, read
+from tests.management.sounds import comes_true
 from tests.recordings import vowels_wav
 from tests.serving import Server, serving
 from utils.files.atomic import TEMPORARY_PREFIX
@@ -170,7 +171,7 @@ def test_live_audio_can_come_of_a_web_address(fetcher: httpx.Client, fetching: S
 
     assert live.status_code == 200, live.text
     assert fundamental_hz(read(live.content)) == pytest.approx(220, rel=0.1)
-    assert not unfinished(fetching)
+    assert comes_true(lambda: not unfinished(fetching))  # which goes when the answer has gone
 
 
 def test_what_may_be_a_key_in_an_address_is_kept_nowhere(fetcher: httpx.Client, fetching: Server, site: Site) -> None:
