@@ -20,6 +20,7 @@ import psutil
 
 from engines.base import Cancellation, ChunkRequest, Sampling, VoicePrompt
 from engines.embedded.engine import EmbeddedEngine
+from utils.audio.leveling import normalized
 from utils.audio.silence import shortened
 from utils.audio.stretch import LIBRARIES, available, stretched
 from utils.audio.trim import trimmed
@@ -44,7 +45,13 @@ class Stage(NamedTuple):
 STAGES = (
     Stage("trim", lambda waveform: trimmed(waveform, threshold_ms=200)),
     Stage("silence", lambda waveform: shortened(waveform, threshold=0.06, margin_s=0.2)),
+    Stage("loudness to -24 LUFS", lambda waveform: leveled(waveform, -24.0)),
+    Stage("loudness to -16 LUFS, limited", lambda waveform: leveled(waveform, -16.0)),
 )
+
+
+def leveled(waveform: Waveform, level: float) -> object:
+    return normalized(waveform, method="ebu", level=level, true_peak_dbtp=-2.0, lra=7.0)
 
 
 def main() -> None:
