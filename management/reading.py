@@ -174,8 +174,11 @@ class Reading:
                 continue  # it went while it was read: the next look finds nothing
             except (SpeechError, OSError, ValueError, OverflowError) as error:  # of one file, which is none of the rest
                 reason = error.message if isinstance(error, SpeechError) else "it cannot be read"
-                logger.info("not listed library=%s path=%a reason=%s", self._companions.library, relative, error)
-                self._shelf.note_broken(relative, version, reason)
+                with self._lock:
+                    if version and _version(path) != version:
+                        continue  # it was written meanwhile
+                    logger.info("not listed library=%s path=%a reason=%s", self._companions.library, relative, error)
+                    self._shelf.note_broken(relative, version, reason)
                 return None
 
     def _read(self, path: Path) -> StoredFile:
