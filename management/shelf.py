@@ -16,7 +16,7 @@ from management.stored import Description, Folder, Page, Selection, StoredFile
 from utils.audio.analysis import AudioFacts
 from utils.text.fold import fold
 
-FEW = 10_000  # rows that are sorted faster than a sorted index is walked in search of them
+FEW = 5_000  # rows that are sorted faster than a sorted index is walked in search of them
 FAR = 20_000  # rows along an index, from where on it is quicker to find all that match a search first
 SHORTEST_TRIGRAM = 3
 COUNTS_REMEMBERED = 256
@@ -206,7 +206,7 @@ class Shelf:
         column, index = SORTED_BY[sort_by]
         way = "DESC" if descending else "ASC"
         tie = "created" if column == "generation_type" else "id"
-        if total <= FEW:  # find them, and sort them: a plus keeps SQLite from a sorted index
+        if total <= FEW and selection != Selection():  # find and sort them: a plus keeps SQLite from a sorted index
             source, order = "files", f"+{column} {way}, +{tie} {way}, +id {way}"
             where, values = self._criteria(selection)
         else:  # walk along the sorted index until the page is full
