@@ -42,7 +42,7 @@ from security.addresses import (
     is_unicast,
     require_permitted,
 )
-from utils.files.atomic import NO_SPACE, require_free_space, temporary
+from utils.files.atomic import full_disk_told, require_free_space, temporary
 
 if TYPE_CHECKING:
     import httpx
@@ -384,13 +384,13 @@ class Sink:
     def write(self, block: bytes, min_free_bytes: int) -> None:
         """Raises StorageFull when the disk is full, or would have less than `min_free_bytes` left."""
         require_free_space(self._path.parent, len(block), min_free_bytes)
-        with _full_disk_told():
+        with full_disk_told():
             self._file.write(block)
         self._hash.update(block)
         self._size += len(block)
 
     def finished(self) -> Fetched:
-        with _full_disk_told():
+        with full_disk_told():
             self._file.close()
         return Fetched(self._path, self._size, self._hash.hexdigest())
 
@@ -434,16 +434,6 @@ def _logged() -> Iterator[Progress]:
             "fetch host=%s outcome=%s bytes=%d seconds=%.2f attempts=%d reason=%s",
             *(progress.host, outcome, progress.bytes, time.monotonic() - began, progress.attempts, progress.reason),
         )
-
-
-@contextmanager
-def _full_disk_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise StorageFull("the disk is full; nothing was saved") from error
-        raise
 
 
 def _failed(reason: str) -> DownloadFailed:

@@ -37,7 +37,7 @@ def temporary(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """
     path = temporary_name(folder)
     try:
-        with _full_disk_told(), path.open("x+b") as file:
+        with full_disk_told(), path.open("x+b") as file:
             yield file, path
     finally:
         with suppress(OSError):
@@ -49,7 +49,7 @@ def publish(file: BinaryIO, temporary_path: Path, path: Path) -> None:
 
     Raises StorageFull when the disk or the quota is full.
     """
-    with _full_disk_told():
+    with full_disk_told():
         file.flush()
         os.fsync(file.fileno())
         file.close()  # Windows renames no open file
@@ -142,7 +142,8 @@ def _began_at(pid: int) -> float | None:
 
 
 @contextmanager
-def _full_disk_told() -> Iterator[None]:
+def full_disk_told() -> Iterator[None]:
+    """Raise StorageFull where the system says that the disk or the quota is full."""
     try:
         yield
     except OSError as error:
