@@ -147,6 +147,7 @@ def test_a_folder_goes_with_its_files_unless_it_is_a_category_of_voices(
 def test_all_of_a_library_goes_only_when_that_is_said(
     small: httpx.Client, small_server: Server, library: Library
 ) -> None:
+    small.delete(library.many_url, params={"all": True, "confirm": True})  # of what other tests left there
     library.put(small, small_server, "a.wav")
     library.put(small, small_server, "folder/b.wav")
 
