@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import mastering
-from config.settings import ConversionSettings, SpeechSettings
+from concatenation import ConcatenationPlan, ConcatenationPlanner, ConcatenationRequest
+from config.settings import ConcatenationSettings, ConversionSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
 from engines.host import EngineHost, Place
 from generations import (
+    ConcatenationResult,
     ConversionResult,
     LivePiece,
     Record,
     SavedFile,
     SpeechResult,
+    concatenation_record,
     conversion_record,
     pauses_ms,
     remarks,
@@ -35,10 +39,20 @@ from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
 from utils.audio.formats import Bitrates
-from utils.audio.waveform import Waveform
+from utils.audio.waveform import Extent, Waveform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from utils.audio.chapters import Chapter
+
+logger = logging.getLogger(__name__)
 
 FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
+JOINING_AT_ONCE = 2
+PROGRESS_EVERY_S = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +61,22 @@ T = TypeVar("T")
 class OutputsLibrary(Protocol):
     def folder(self, name: str | None) -> Path: ...
     def check_room(self) -> None: ...
+    def stem(self, generation_type: str, parameters: Sequence[str]) -> str: ...
+
+    def save_stream(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        extent: Extent,
+        *,
+        stem: str,
+        folder: str | None,
+        formats: Sequence[str],
+        bitrates: Bitrates,
+        chapters: Sequence[Chapter],
+        companion: Callable[[], Mapping[str, Any]],
+        overwrite: bool,
+        check: Callable[[], None],
+    ) -> Sequence[SavedFile]: ...
 
     def save(
         self,
@@ -71,7 +101,7 @@ class LibraryUse(Protocol):
 
 
 class CoreEngine:
-    """Speaks texts and converts recordings through the engine, into the outputs library that it was given.
+    """Speaks texts and converts recordings through the engine, and joins files, into the outputs library.
 
     Both can be heard while they are made, from the generators `stream_…`; they yield what was kept as their last
     item. Closing one, or cancelling a coroutine, frees the engine and keeps nothing.
@@ -81,6 +111,7 @@ class CoreEngine:
         self,
         planner: Planner,
         conversions: ConversionPlanner,
+        concatenations: ConcatenationPlanner,
         speech: SpeechSettings,
         conversion: ConversionSettings,
         host: EngineHost,
@@ -90,6 +121,7 @@ class CoreEngine:
     ) -> None:
         self._planner = planner
         self._conversions = conversions
+        self._concatenations = concatenations
         self._speech = speech
         self._conversion = conversion
         self._host = host
@@ -99,9 +131,10 @@ class CoreEngine:
         # Threads of their own: encoding and reading may fill them without holding up the short tasks of other requests.
         self._finishers = ThreadPoolExecutor(FINISHING_AT_ONCE, thread_name_prefix="finish")
         self._readers = ThreadPoolExecutor(READING_AT_ONCE, thread_name_prefix="read")
+        self._joiners = ThreadPoolExecutor(JOINING_AT_ONCE, thread_name_prefix="join")
 
     def close(self) -> None:
-        for threads in (self._finishers, self._readers):
+        for threads in (self._finishers, self._readers, self._joiners):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def warm_up(self) -> None:
@@ -217,7 +250,67 @@ class CoreEngine:
         finally:
             reading.cancel()
 
+    def concatenation_options(self, request: ConcatenationRequest) -> ConcatenationSettings:
+        """As `options`. Raises InvalidRequest."""
+        return self._concatenations.options(request)
+
+    async def plan_concatenation(self, request: ConcatenationRequest) -> ConcatenationPlan:
+        """What would be joined, and how. What `join` raises, before it writes anything."""
+        return await self._in_joiner(self._concatenations.plan, request)
+
+    async def join(self, request: ConcatenationRequest) -> ConcatenationResult:
+        """Join the files into one, and keep it in the outputs library. The engine has no part in it.
+
+        Raises InvalidRequest, InvalidPath, FileMissing, InvalidAudio, NameTaken, StorageFull.
+        """
+        result = await self._in_joiner(self._join, request)
+        self._metrics.count_generation(result.duration_s, result.took_s)
+        return result
+
     # Stages
+
+    async def _in_joiner(
+        self, work: Callable[[ConcatenationRequest, Callable[[], None]], T], request: ConcatenationRequest
+    ) -> T:
+        """The result of work in a joining thread, which leaves it soon after this is cancelled."""
+        joining = Cancellation()
+        try:
+            return await _in(self._joiners, work, request, joining.check)
+        finally:
+            joining.cancel()
+
+    def _join(self, request: ConcatenationRequest, check: Callable[[], None]) -> ConcatenationResult:
+        from utils.concatenation.render import rendered
+
+        clock = _Clock()
+        plan = self._concatenations.plan(request, check)
+        clock.lap("plan_s")
+        record = concatenation_record(plan)
+
+        def companion() -> dict[str, Any]:
+            clock.lap("join_s")
+            return record.companion(plan.timeline.extent, clock.laps, clock.total_s)
+
+        with self._use.in_use(*plan.paths):
+            files = self._outputs.save_stream(
+                rendered(plan.timeline, check, _Progress(plan.timeline.extent)),
+                plan.timeline.extent,
+                stem=request.output_filename or self._outputs.stem(record.generation_type, record.name_parameters),
+                folder=record.folder,
+                formats=plan.options.export_formats,
+                bitrates=mastering.bitrates(plan.options),
+                chapters=plan.chapters,
+                companion=companion,
+                overwrite=request.overwrite,
+                check=check,
+            )
+        return ConcatenationResult(
+            files=files,
+            duration_s=plan.timeline.extent.duration_s,
+            took_s=clock.total_s,
+            warnings=plan.warnings,
+            plan=plan,
+        )
 
     def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool) -> SpeechPlan:
         self._outputs.folder(request.folder)
@@ -281,8 +374,7 @@ class CoreEngine:
                     raise
 
     async def _read(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        task = partial(copy_context().run, call, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, task)
+        return await _in(self._readers, call, *args, **kwargs)
 
     async def _keep_speech(
         self,
@@ -323,7 +415,7 @@ class CoreEngine:
         def finish() -> tuple[float, Sequence[SavedFile]]:
             sound = [join()]
             clock.lap("join_s")
-            done = mastering.master(sound.pop(), record.options, cancellation.check)
+            done = mastering.master(sound.pop(), plan.options, cancellation.check)
             clock.laps.update(done.laps)
             plan.warnings.extend(done.warnings)
             files = self._outputs.save(
@@ -332,9 +424,14 @@ class CoreEngine:
                 generation_type=record.generation_type,
                 name_parameters=record.name_parameters,
                 folder=record.folder,
-                formats=record.options.export_formats,
-                bitrates=mastering.bitrates(record.options),
-                companion=record.companion(done, clock.laps, clock.total_s),
+                formats=plan.options.export_formats,
+                bitrates=mastering.bitrates(plan.options),
+                companion=record.companion(
+                    Extent(len(done.waveform.samples), done.waveform.sample_rate),
+                    clock.laps,
+                    clock.total_s,
+                    done.applied,
+                ),
                 check=cancellation.check,
             )
             if plan.voice.content_hash and not plan.request.voice_file:
@@ -347,6 +444,11 @@ class CoreEngine:
             cancellation.cancel()
         self._metrics.count_generation(duration_s, clock.total_s)
         return duration_s, files
+
+
+async def _in(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    task = partial(copy_context().run, call, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(threads, task)
 
 
 def _path_of(voice: VoicePrompt) -> list[Path]:
@@ -367,3 +469,18 @@ class _Clock:
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.laps[stage], self._lap_at = now - self._lap_at, now
+
+
+class _Progress:
+    """Says in the log how far a long concatenation has got."""
+
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._said_at = time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        """So many samples are there."""
+        if time.monotonic() - self._said_at > PROGRESS_EVERY_S:
+            self._said_at = time.monotonic()
+            done_s = count / self._extent.sample_rate
+            logger.info("joining done_s=%.0f of_s=%.0f", done_s, self._extent.duration_s)

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from concatenation import ConcatenationPlan
 from config.settings import ConversionSettings, SoundSettings, SpeechSettings
 from config.version import VERSION
 from conversion import ConversionPlan
 from engines.base import ChunkOutcome, EngineInfo, ModelInfo, VoicePrompt
-from mastering import Mastered
 from planning import SpeechPlan
 from utils.audio.formats import AudioFormat
-from utils.audio.waveform import Waveform
+from utils.audio.waveform import Extent, Waveform
 from utils.files.naming import number, word
 from utils.text.split import Pause
 
@@ -50,16 +50,22 @@ class SpokenChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """Audio that was made and is kept."""
+class Kept:
+    """Audio that is kept."""
 
     files: Sequence[SavedFile]
-    voice: str
-    engine: str
-    model: str
     duration_s: float
     took_s: float
     warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation(Kept):
+    """Audio that an engine made."""
+
+    voice: str
+    engine: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,11 @@ class ConversionResult(Generation):
     """`source` is the recording's path below the data folder."""
 
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcatenationResult(Kept):
+    plan: ConcatenationPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +107,30 @@ class Record:
     generation_type: str
     name_parameters: Sequence[str]
     folder: str | None
-    options: SoundSettings
     about: Mapping[str, Any]
 
-    def companion(self, done: Mastered, timings: Mapping[str, float], took_s: float) -> dict[str, Any]:
+    def companion(
+        self,
+        extent: Extent,
+        timings: Mapping[str, float],
+        took_s: float,
+        processing: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
         """All that is needed to know how the audio came about, and to make it again.
 
-        `took_s` is what the request took until now, in seconds: what it is told how large a share mastering had of.
+        `took_s` is what the request took until now, in seconds: what it is told how large a share processing had of.
         """
+        processed_s = sum(timings[f"{stage['stage']}_s"] for stage in processing)
         return {
             "type": self.generation_type,
             "created_date": datetime.now(UTC).isoformat(),
             **self.about,
-            "duration_s": done.waveform.duration_s,
-            "sample_rate": done.waveform.sample_rate,
-            "channels": 1,
-            "processing": done.applied,
+            "duration_s": extent.duration_s,
+            "sample_rate": extent.sample_rate,
+            "channels": extent.channels,
+            "processing": list(processing),
             "timings": {name: round(seconds, 6) for name, seconds in timings.items()},
-            "processing_share": round(sum(done.laps.values()) / took_s, 6),
+            "processing_share": round(processed_s / took_s, 6),
             "versions": {"server": VERSION, "python": platform.python_version()},
         }
 
@@ -145,7 +162,7 @@ def speech_record(plan: SpeechPlan, shipped: SpeechSettings, chunks: Sequence[Sp
         ],
         "warnings": plan.warnings,
     }
-    return Record("tts", parameters, plan.request.folder, plan.options, about)
+    return Record("tts", parameters, plan.request.folder, about)
 
 
 def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live: bool) -> Record:
@@ -172,7 +189,35 @@ def conversion_record(plan: ConversionPlan, shipped: ConversionSettings, *, live
         "source_files": [plan.source],
         "warnings": plan.warnings,
     }
-    return Record("vc", parameters, plan.request.folder, options, about)
+    return Record("vc", parameters, plan.request.folder, about)
+
+
+def concatenation_record(plan: ConcatenationPlan) -> Record:
+    """The name and companion of files that were joined."""
+    options, timeline = plan.options, plan.timeline
+    parameters = [f"{len(timeline.clips)}files"]
+    if timeline.silences:
+        parameters.append(f"sil{timeline.silences}")
+    if options.pause_duration_ms:
+        parameters.append(f"pause{options.pause_duration_ms}v{options.pause_variation_ms}")
+    if options.crossfade_ms:
+        parameters.append(f"fade{options.crossfade_ms}")
+    parameters += ["leveled"] if options.normalize_levels else []
+    parameters += [f"trim{options.trim_threshold_ms}"] if options.trim else []
+    about = {
+        "seed": plan.seed,
+        "request": {
+            "seed": plan.request.seed,
+            "project": plan.request.folder,
+            "output_filename": plan.request.output_filename,
+            "chapters": plan.request.chapters,
+            **options.model_dump(mode="json"),
+        },
+        "source_files": plan.source_files,
+        "timeline": timeline.as_json(),
+        "warnings": plan.warnings,
+    }
+    return Record("concat", parameters, plan.request.folder, about)
 
 
 def _of_the_sound(options: SoundSettings) -> list[str]:

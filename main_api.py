@@ -37,6 +37,7 @@ Every failure has one body (`ErrorReply`) with a stable `error_code`; every answ
 TAGS = [
     {"name": "speech", "description": "Text to speech."},
     {"name": "voice conversion", "description": "A recording in another voice."},
+    {"name": "concatenation", "description": "Generated files, uploads and silences in a row."},
     {"name": "voices", "description": "The recordings whose voices can be spoken with."},
     {"name": "recordings", "description": "Recordings to convert."},
     {"name": "outputs", "description": "The generated files."},
@@ -51,6 +52,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from fastapi import FastAPI
     from starlette.middleware.cors import CORSMiddleware
 
+    from concatenation import ConcatenationPlanner
     from conversion import ConversionPlanner
     from core_engine import CoreEngine
     from engines.host import EngineHost
@@ -62,6 +64,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from planning import Planner
     from routes import (
         backup,
+        concatenation,
         conversion,
         documentation,
         errors,
@@ -88,6 +91,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         core = CoreEngine(
             planner,
             conversions,
+            ConcatenationPlanner(settings.concatenation, libraries.outputs),
             settings.speech,
             settings.conversion,
             host,
@@ -129,7 +133,18 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.recent_errors = RecentErrors()
     errors.install(app)
-    for part in (speech, conversion, backup, voices, vc_inputs, outputs, housekeeping, system, documentation):
+    for part in (
+        speech,
+        conversion,
+        concatenation,
+        backup,
+        voices,
+        vc_inputs,
+        outputs,
+        housekeeping,
+        system,
+        documentation,
+    ):
         app.include_router(part.router)
     documentation.mount_assets(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024, uploads=uploads.body_limits(settings.api))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from config.settings import SoundSettings
+from config.settings import ExportSettings, SoundSettings
 from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
@@ -54,7 +54,7 @@ def master(waveform: Waveform, options: SoundSettings, check: Callable[[], None]
     return done
 
 
-def bitrates(options: SoundSettings) -> Bitrates:
+def bitrates(options: ExportSettings) -> Bitrates:
     return Bitrates(options.mp3_bitrate_kbps, options.opus_bitrate_kbps, options.aac_bitrate_kbps)
 
 

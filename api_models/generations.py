@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from api_models.replies import SuccessReply
-from generations import Generation
+from generations import Generation, SavedFile
 
 
 class OutputFileReply(BaseModel):
@@ -16,6 +16,16 @@ class OutputFileReply(BaseModel):
     url: str = Field(description="where the file can be had from this server", examples=["/outputs/tts_….wav"])
     path: str = Field(description="relative to the data directory", examples=["outputs/tts_….wav"])
     size_bytes: int
+
+
+def output_file(file: SavedFile) -> OutputFileReply:
+    return OutputFileReply(
+        format=file.format.name,
+        filename=file.path.name,
+        url=file.url,
+        path=f"outputs/{file.relative}",
+        size_bytes=file.size_bytes,
+    )
 
 
 class GenerationReply(SuccessReply):
@@ -33,16 +43,7 @@ class GenerationReply(SuccessReply):
 def generation_fields(result: Generation) -> dict[str, Any]:
     """The members of GenerationReply but for its message."""
     return {
-        "output_files": [
-            OutputFileReply(
-                format=file.format.name,
-                filename=file.path.name,
-                url=file.url,
-                path=f"outputs/{file.relative}",
-                size_bytes=file.size_bytes,
-            )
-            for file in result.files
-        ],
+        "output_files": [output_file(file) for file in result.files],
         "processing_time_seconds": round(result.took_s, 4),
         "audio_duration_seconds": round(result.duration_s, 4),
         "engine": result.engine,

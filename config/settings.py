@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 AudioFormatName = Literal["wav", "mp3", "flac", "opus", "aac", "pcm"]
 SpeedLibrary = Literal["auto", "audiostretchy", "librosa", "torchaudio"]
 LoudnessMethod = Literal["ebu", "peak"]
+CrossfadeCurve = Literal["equal_power", "linear"]
 WhisperName = Literal["tiny", "base", "small", "medium", "large"]
 
 
@@ -86,7 +87,7 @@ class ApiSettings(Section):
     max_body_kb: int = Field(512, ge=16, description="kilobytes of a JSON body; larger is refused (413)")
     max_upload_mb: int = Field(100, ge=1, le=100_000, description="megabytes of one uploaded file (413)")
     max_bulk_upload_mb: int = Field(
-        1000, ge=1, le=1_000_000, description="megabytes of one request that uploads several voices (413)"
+        1000, ge=1, le=1_000_000, description="megabytes of one request that uploads several files (413)"
     )
     max_restore_mb: int = Field(
         4000, ge=1, le=1_000_000, description="megabytes of a backup that is restored, packed and unpacked (413)"
@@ -229,7 +230,20 @@ class ValidationSettings(Section):
     threads: int = Field(0, ge=0, le=256, description="processor threads of Whisper; 0 = its own choice")
 
 
-class SoundSettings(Section):
+class ExportSettings(Section):
+    """The files that are made of a sound."""
+
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+        ("wav", "mp3"), description="files made of it; the first is the one streamed"
+    )
+    mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
+    opus_bitrate_kbps: int = Field(64, ge=12, le=256, description="kilobits per second of opus files, about")
+    aac_bitrate_kbps: int = Field(96, ge=32, le=192, description="kilobits per second of aac files, about")
+
+    _each_once = field_validator("export_formats")(each_once)
+
+
+class SoundSettings(ExportSettings):
     """What is done to the sound of all that is made, and the files that are made of it."""
 
     disable_watermark: bool = Field(True, description="false = watermark, by the models that have one")
@@ -252,14 +266,6 @@ class SoundSettings(Section):
     normalize_lra: float = Field(
         7.0, ge=1, le=50, description="greatest loudness range in LU; it is narrowed only where it is wider"
     )
-    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
-        ("wav", "mp3"), description="files made of it; the first is the one streamed"
-    )
-    mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
-    opus_bitrate_kbps: int = Field(64, ge=12, le=256, description="kilobits per second of opus files, about")
-    aac_bitrate_kbps: int = Field(96, ge=32, le=192, description="kilobits per second of aac files, about")
-
-    _each_once = field_validator("export_formats")(each_once)
 
 
 class SpeechSettings(SoundSettings):
@@ -320,6 +326,32 @@ class ConversionSettings(SoundSettings):
         return self
 
 
+class ConcatenationSettings(ExportSettings):
+    """What a request to join files means where it says nothing."""
+
+    export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
+        ("wav",), description="files made of it; the first is the one streamed"
+    )
+    channels: Literal["mono", "stereo", "auto"] = Field("mono", description="auto = stereo if any of the files is")
+    normalize_levels: bool = Field(True, description="bring each file to `level_lufs`")
+    level_lufs: float = Field(-24.0, ge=-70, le=0, description="LUFS of each file, by BS.1770-4")
+    level_tp: float = Field(
+        -2.0, ge=-9, le=0, description="dBTP that no file is lifted above; a limiter works on those that would be"
+    )
+    crossfade_ms: int = Field(0, ge=0, le=5000, description="milliseconds that files share where they meet directly")
+    crossfade_curve: CrossfadeCurve = Field(
+        "equal_power", description="of crossfades and fades; equal_power = sine and cosine, linear = straight lines"
+    )
+    pause_duration_ms: int = Field(
+        0, ge=0, le=3000, description="milliseconds of the pauses between files that have no silence between them"
+    )
+    pause_variation_ms: int = Field(
+        200, ge=0, le=500, description="milliseconds by which each pause is longer or shorter at most; none is under 50"
+    )
+    trim: bool = Field(False, description="cut silence at both ends of each file; 50 ms are kept")
+    trim_threshold_ms: int = Field(200, ge=50, le=1000, description="least milliseconds of silence that are cut")
+
+
 class LoggingSettings(Section):
     """What the log says and how."""
 
@@ -341,4 +373,5 @@ class Settings(Section):
     validation: ValidationSettings = ValidationSettings()
     speech: SpeechSettings = SpeechSettings()
     conversion: ConversionSettings = ConversionSettings()
+    concatenation: ConcatenationSettings = ConcatenationSettings()
     logging: LoggingSettings = LoggingSettings()

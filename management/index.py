@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # of the tables below; an index of another version is made anew
+VERSION = 5  # of the tables below; an index of another version is made anew
 KEPT_OPEN = 4  # connections that nobody reads with; each holds up to CACHE_KB
 CACHE_KB = 4000
 LIBRARIES = ("voices", "vc_inputs", "outputs")
@@ -61,7 +63,10 @@ CREATE INDEX aliases_of_file ON aliases (file);
 CREATE TABLE broken (
     library TEXT, path TEXT, version TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (library, path)
 ) WITHOUT ROWID;
+
+CREATE TABLE measures (content_hash TEXT PRIMARY KEY, measures TEXT NOT NULL) WITHOUT ROWID;
 """
+OF_NO_FILE = "content_hash NOT IN (SELECT content_hash FROM files)"
 # What is long, and what is searched, stands apart for each library: the other tables stay narrow and a search sees no
 # rows of its neighbours. Trigrams find parts of words in every script.
 TABLES_OF_EACH = """
@@ -130,6 +135,17 @@ class Index:
             self._remove()
             self._writer = self._opened()
 
+    def measures(self, content_hash: str) -> dict[str, Any] | None:
+        """What was noted of all files with this content, whichever library they are in."""
+        with self.reading() as db:
+            row = db.execute("SELECT measures FROM measures WHERE content_hash = ?", (content_hash,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def note_measures(self, content_hash: str, measures: Mapping[str, Any]) -> None:
+        """Remember it as long as there is such a file, or at least until the next start."""
+        with self.writing() as db:
+            db.execute("INSERT OR REPLACE INTO measures VALUES (?, ?)", (content_hash, json.dumps(measures)))
+
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
@@ -140,6 +156,7 @@ class Index:
         with suppress(sqlite3.DatabaseError):
             connection = self._connect()
             if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                connection.execute(f"DELETE FROM measures WHERE {OF_NO_FILE}")  # noqa: S608 - our own words
                 return connection
             connection.close()
         self._remove()

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from management.companions import Companions, content_hash, modified, moment, texts
 from management.index import Index
 from management.store import AudioStore, Limits, Staged
-from management.stored import Description
-from utils.audio.analysis import AudioFacts, facts_of
+from management.stored import BARE, EXTENSIONS, Description, StoredFile, is_audio
+from resilience.errors import FileMissing, InvalidAudio, InvalidPath, NameTaken
+from utils.audio.analysis import AudioFacts, FactsMeter, facts_of
+from utils.audio.chapters import Chapter
 from utils.audio.formats import FORMATS, AudioFormat, Bitrates
-from utils.audio.waveform import Waveform
+from utils.audio.waveform import Extent, Waveform
 from utils.files.atomic import temporary
 from utils.files.naming import GenerationNames
+from utils.files.paths import relative_parts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from utils.audio.measures import Measures
 
 LIBRARY = "outputs"
 TYPES = ("tts", "vc", "concat")
 ORIGINAL = "_original"  # ends the name of what a generation was before its silences were shortened
-BYTES_PER_SAMPLE = 4  # of the largest format, for the space to reserve
+BLOCKS_PER_LOOK = 64  # at the disk, whether it is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Outputs:
 
     def __init__(self, index: Index, data_dir: Path, limits: Limits) -> None:
         self.store = AudioStore(index, data_dir / LIBRARY, GenerationCompanions(), limits)
+        self._index = index
         self._names = GenerationNames()
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
@@ -106,44 +116,187 @@ class Outputs:
         and may raise to leave the work with nothing written. Raises InvalidPath for a folder that leaves the library,
         StorageFull when there is no room.
         """
-        from utils.audio.encode import write_audio
+        from utils.audio.encode import most_bytes, write_audio
 
         stem = self._names.stem(generation_type, name_parameters)
-        renderings = [(f"{stem}.{name}", name, waveform) for name in formats]
+        sounds = [(f"{stem}.{name}", name, waveform) for name in formats]
         if original:
-            renderings.append((f"{stem}{ORIGINAL}.wav", "wav", original))
-        self.check_room(sum(len(sound.samples) * BYTES_PER_SAMPLE for _, _, sound in renderings))
+            sounds.append((f"{stem}{ORIGINAL}.wav", "wav", original))
+        self.check_room(
+            sum(most_bytes(name, Extent(len(sound.samples), sound.sample_rate), bitrates) for _, name, sound in sounds)
+        )
         check()
-        target = self.folder(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        prefix = f"{target.relative_to(self.store.root).as_posix()}/".removeprefix("./")
-        with ExitStack() as unfinished:
-            files = [unfinished.enter_context(temporary(target)) for _ in renderings]
+        with self._unfinished(folder, len(sounds)) as files:
             encodings = [
                 self._encoders.submit(write_audio, sound, file, format_name, bitrates, check)
-                for (_, format_name, sound), (file, _) in zip(renderings, files, strict=True)
+                for (_, format_name, sound), (file, _) in zip(sounds, files, strict=True)
             ]
             facts = {id(sound): facts_of(sound, "") for sound in (waveform, original) if sound}
             wait(encodings)
             for encoding in encodings:
                 encoding.result()
-            staged = {
-                name: _staged(*file, replace(facts[id(sound)], format=format_name))
-                for (name, format_name, sound), file in zip(renderings, files, strict=True)
-            }
-            listed = [{"filename": name, **one.record()} for name, one in staged.items()]
-            placed = self.store.place(
-                {prefix + name: one for name, one in staged.items()},
-                {**companion, "files": listed},
-                overwrite=False,
-                check=check,
-            )
+            written = [
+                _Written(name, FORMATS[format_name], *file, facts[id(sound)])
+                for (name, format_name, sound), file in zip(sounds, files, strict=True)
+            ]
+            return self._place(folder, written, companion, overwrite=False, check=check)
+
+    def save_stream(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        extent: Extent,
+        *,
+        stem: str,
+        folder: str | None,
+        formats: Sequence[str],
+        bitrates: Bitrates,
+        chapters: Sequence[Chapter],
+        companion: Callable[[], Mapping[str, Any]],
+        overwrite: bool,
+        check: Callable[[], None],
+    ) -> list[OutputFile]:
+        """Write what comes in blocks of shape (n, channels) in every format at once; all of the files or none.
+
+        As `save`, in the memory of a block. `companion` is asked when all has come. With `overwrite` the generation of
+        that name, if there is one, goes with all its formats. Raises NameTaken besides.
+        """
+        from utils.audio.encode import encoding, most_bytes
+
+        self.check_room(sum(most_bytes(name, extent, bitrates) for name in formats))
+        with self._unfinished(folder, len(formats)) as files:
+            meter = FactsMeter(extent.sample_rate, extent.channels)
+            with ExitStack() as encodings:
+                adds = [
+                    encodings.enter_context(encoding(file, name, extent, bitrates, chapters))
+                    for name, (file, _) in zip(formats, files, strict=True)
+                ]
+                for index, block in enumerate(blocks):
+                    if index % BLOCKS_PER_LOOK == 0:
+                        self.check_room()
+                    meter.add(block)
+                    for add in adds:
+                        add(block if extent.channels > 1 else block[:, 0])
+            facts = meter.facts("")
+            check()
+            written = [
+                _Written(f"{stem}.{name}", FORMATS[name], *file, facts)
+                for name, file in zip(formats, files, strict=True)
+            ]
+
+            def refuse() -> None:
+                check()
+                self.refuse_taken(folder, stem, overwrite=overwrite)
+
+            before = self._generation(folder, stem)
+            placed = self._place(folder, written, companion(), overwrite=overwrite, check=refuse)
+        for file in before:
+            if file.relative not in {one.relative for one in placed}:
+                self.store.delete(file.relative)
+        return placed
+
+    def stem(self, generation_type: str, parameters: Sequence[str]) -> str:
+        """A name that no other generation has; without extension."""
+        return self._names.stem(generation_type, parameters)
+
+    def refuse_taken(self, folder: str | None, stem: str, *, overwrite: bool) -> None:
+        """Raise NameTaken if a generation of this name is there, or one that differs in case alone; InvalidPath for
+        what can be no name.
+        """
+        if len(relative_parts(f"{stem}.json")) > 1:
+            raise InvalidPath(f"{stem!a} is not a file name: name the folder apart")
+        target = self.folder(folder)
+        if not overwrite and any((target / f"{stem}{suffix}").exists() for suffix in (*EXTENSIONS, ".json")):
+            raise NameTaken(f"{stem} is there already; overwrite=true replaces it")
+        for other in self.store.shelf.stemmed(stem):
+            is_twin = other.stem != stem and other.stem.casefold() == stem.casefold()
+            if is_twin and other.path.parent == target and other.path.exists():
+                raise NameTaken(f"{other.relative} is there already, which differs from {stem} in case alone")
+
+    def measured(self, path: Path, content_hash: str, check: Callable[[], None] = lambda: None) -> Measures:
+        """What is to be known of a clip before it is joined, from the index or, once, from listening to it.
+
+        Raises InvalidAudio, FileMissing.
+        """
+        from utils.audio.measures import Measures, measure
+
+        if known := self._index.measures(content_hash):
+            return Measures.of_json(known)
+        before = _state(path)
+        measures = measure(path, self.store.longest_s, check)
+        if _state(path) == before:
+            self._index.note_measures(content_hash, measures.as_json())
+        return measures
+
+    def measured_extent(self, path: Path, check: Callable[[], None] = lambda: None) -> Extent:
+        """How much audio a file holds of which nothing but decoding it tells. Raises InvalidAudio, FileMissing."""
+        from utils.audio.measures import measure_extent
+
+        return measure_extent(path, self.store.longest_s, check)
+
+    def find(self, name: str) -> StoredFile:
+        """The file at a path below outputs/. Raises InvalidPath, FileMissing, InvalidAudio for what is there but is no
+        audio that can be read.
+        """
+        path = self.store.locate(name)
+        if path.is_file() and (not is_audio(path.name) or path.suffix.lower() == BARE):
+            raise InvalidAudio(f"{name} is no audio that can be read by itself")
+        return self.store.get(name)
+
+    def _generation(self, folder: str | None, stem: str) -> list[StoredFile]:
+        return self.store.shelf.of_generation(self._prefix(folder).removesuffix("/"), stem)
+
+    def _prefix(self, folder: str | None) -> str:
+        """What comes before the names of files in a folder, in their paths below the root."""
+        return f"{self.folder(folder).relative_to(self.store.root).as_posix()}/".removeprefix("./")
+
+    @contextmanager
+    def _unfinished(self, folder: str | None, count: int) -> Iterator[list[tuple[BinaryIO, Path]]]:
+        """So many temporary files in a folder, which is made if it is not there."""
+        target = self.folder(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as unfinished:
+            yield [unfinished.enter_context(temporary(target)) for _ in range(count)]
+
+    def _place(
+        self,
+        folder: str | None,
+        written: Sequence[_Written],
+        companion: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        check: Callable[[], None],
+    ) -> list[OutputFile]:
+        """Give the files of one generation their names, with a companion that tells of them."""
+        prefix = self._prefix(folder)
+        staged = {f"{prefix}{file.name}": file.staged() for file in written}
+        listed = [{"filename": file.name, **one.record()} for file, one in zip(written, staged.values(), strict=True)]
+        placed = self.store.place(staged, {**companion, "files": listed}, overwrite=overwrite, check=check)
         return [
-            OutputFile(FORMATS[format_name], file.path, file.relative, file.size_bytes)
-            for (_, format_name, _), file in zip(renderings, placed, strict=True)
+            OutputFile(file.format, one.path, one.relative, one.size_bytes)
+            for file, one in zip(written, placed, strict=True)
         ]
 
 
-def _staged(file: BinaryIO, path: Path, facts: AudioFacts) -> Staged:
-    file.flush()
-    return Staged(file, path, facts, content_hash(path), None)
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file that is whole, but has no name yet."""
+
+    name: str
+    format: AudioFormat
+    file: BinaryIO
+    path: Path
+    facts: AudioFacts
+
+    def staged(self) -> Staged:
+        self.file.flush()
+        facts = replace(self.facts, format=self.format.name)
+        return Staged(self.file, self.path, facts, content_hash(self.path), None)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes if somebody writes to a file. Raises FileMissing."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise FileMissing("the file was removed while it was being read") from error
+    return status.st_mtime_ns, status.st_size

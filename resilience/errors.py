@@ -69,6 +69,12 @@ class UnsupportedAudio(UnsupportedFormat):
     """Audio, but in a container or codec that the libraries do not keep."""
 
 
+class UploadMismatch(SpeechError):
+    """A form whose description speaks of more files than came along, or of fewer."""
+
+    code = "UPLOAD_MISMATCH"
+
+
 class VoiceNotFound(SpeechError):
     code = "VOICE_NOT_FOUND"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import Query
 
 from api_models.bodies import FormatName, ResponseMode
-from config.settings import SoundSettings
+from config.settings import ExportSettings, SoundSettings
 from mastering import switched_on
 from resilience.errors import InvalidRequest
 from utils.audio.live_encode import LIVE_FORMATS
@@ -44,7 +44,7 @@ def delivery(
     *,
     query: tuple[ResponseMode | None, FormatName | None],
     body: tuple[ResponseMode | None, FormatName | None],
-    options: SoundSettings,
+    options: ExportSettings,
 ) -> Delivery:
     """Mode and format in force for a request of these options. Raises InvalidRequest naming the field."""
     made = options.export_formats
@@ -59,6 +59,7 @@ def delivery(
         )
     if mode != "live":
         return Delivery(mode, chosen or made[0])
+    assert isinstance(options, SoundSettings)  # nothing else is heard while it is made
     for switch in switched_on(options):
         raise InvalidRequest(
             f"{switch} needs the whole of the audio, and live audio leaves before it is whole",

@@ -28,6 +28,7 @@ STATUS: dict[type[SpeechError], int] = {
     errors.InvalidArchive: 400,
     errors.UnsupportedFormat: 415,
     errors.UnsupportedAudio: 400,
+    errors.UploadMismatch: 400,
     errors.ConfirmationRequired: 400,
     errors.CriteriaRequired: 400,
     errors.DownloadRefused: 400,

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from generations import Generation
+from generations import Generation, Kept
 from management.stored import StoredFile
 from resilience import errors
 from resilience.errors import FileMissing, RangeNotSatisfiable
@@ -76,15 +76,15 @@ def audio_answers(description: type[BaseModel]) -> dict[int | str, dict[str, Any
     }
 
 
-async def generated_file(result: Generation, format_name: str, more: Mapping[str, str] | None = None) -> Response:
-    """The finished file of a generation, with what is known of it in the headers, and more of them if there are."""
+async def generated_file(result: Kept, format_name: str, more: Mapping[str, str] | None = None) -> Response:
+    """The finished file of what is kept, with what is known of it in the headers, and more of them if there are."""
     # A voice's own formats may have changed since they were looked up: then the first of those that were made.
     chosen = next((file for file in result.files if file.format.name == format_name), result.files[0])
     headers = {
         **(more or {}),
         "X-Processing-Time": f"{result.took_s:.4f}",
         "X-Audio-Duration": f"{result.duration_s:.4f}",
-        "X-Engine": result.engine,
+        **({"X-Engine": result.engine} if isinstance(result, Generation) else {}),
         "X-Alternative-Formats": "|".join(
             f"{file.format.name}:{file.url}" for file in result.files if file is not chosen
         ),

@@ -55,6 +55,7 @@ def body_limits(api: ApiSettings) -> Mapping[tuple[str, str], int]:
         ("POST", "/api/v1/voice"): upload,
         ("POST", "/api/v1/vc_input"): upload,
         ("POST", "/api/v1/vc"): 2 * upload,  # the recording and the voice
+        ("POST", "/api/v1/concat/mixed"): api.max_bulk_upload_mb * MEGABYTE + FIELDS_BYTES,
         ("POST", "/api/v1/voices"): api.max_bulk_upload_mb * MEGABYTE + FIELDS_BYTES,
         ("POST", "/api/v1/voices/restore"): restore,
         ("POST", "/api/v1/voices/backup"): restore,

@@ -55,7 +55,7 @@ def listen(
 
     with open_recording(recording) as opened:
         rate = opened.sample_rate
-        measures = _Measures(rate, opened.channels)
+        measures = FactsMeter(rate, opened.channels)
         judgement = Judge(rate, opened.channels) if judge else None
         for block in bounded_blocks(opened, longest_s, check):
             measures.add(block)
@@ -69,13 +69,15 @@ def listen(
 
 def facts_of(waveform: Waveform, format_name: str) -> AudioFacts:
     """Of samples that were made here and need not be decoded."""
-    measures = _Measures(waveform.sample_rate, 1)
+    measures = FactsMeter(waveform.sample_rate, 1)
     for start in range(0, len(waveform.samples), BLOCK_FRAMES):  # as it is decoded: measuring makes copies
         measures.add(waveform.samples[start : start + BLOCK_FRAMES].reshape(-1, 1))
     return measures.facts(format_name)
 
 
-class _Measures:
+class FactsMeter:
+    """Takes the measures of samples that come in blocks, shape (n, channels)."""
+
     def __init__(self, sample_rate: int, channels: int) -> None:
         from utils.audio.loudness import LoudnessMeter
 
@@ -90,6 +92,7 @@ class _Measures:
         self._meter.add(block)
 
     def facts(self, format_name: str) -> AudioFacts:
+        """Of all that was added."""
         loudness_lufs = self._meter.integrated_lufs
         return AudioFacts(
             duration_s=self.count / self._sample_rate,

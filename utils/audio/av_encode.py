@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,16 +36,33 @@ OPUS = Coding("libopus", "ogg", "flt", (8_000, 12_000, 16_000, 24_000, 48_000))
 AAC = Coding("aac", "adts", "fltp", (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000))
 
 
+def rate_for(rates: tuple[int, ...], sample_rate: int) -> int:
+    """The one of the rates, which rise, that samples of another are brought to."""
+    return next((rate for rate in rates if rate >= sample_rate), rates[-1])
+
+
 class AvEncoder:
-    """Writes one stream of mono samples to a sink. Equal samples give equal bytes. Takes a thread's time."""
+    """Writes one stream of samples, mono or stereo, to a sink. Equal samples give equal bytes. Takes a thread's time.
+
+    `comments` are names and values that a container of Ogg carries.
+    """
 
     def __init__(
-        self, sink: Sink, coding: Coding, sample_rate: int, bitrate_kbps: int, *, is_live: bool = False
+        self,
+        sink: Sink,
+        coding: Coding,
+        sample_rate: int,
+        bitrate_kbps: int,
+        *,
+        channels: int = 1,
+        comments: Iterable[tuple[str, str]] = (),
+        is_live: bool = False,
     ) -> None:
         import av
 
-        self._rate = next((rate for rate in coding.rates if rate >= sample_rate), coding.rates[-1])
-        self._resampler = StreamResampler(sample_rate, self._rate) if self._rate != sample_rate else None
+        self._rate = rate_for(coding.rates, sample_rate)
+        self._resampler = StreamResampler(sample_rate, self._rate, channels) if self._rate != sample_rate else None
+        self._layout = "mono" if channels == 1 else "stereo"
         pages = {"page_duration": LIVE_PAGE_US if is_live else FILE_PAGE_US} if coding is OPUS else {}
         # bitexact leaves out what differs from one encoding to the next: serial numbers, the encoder's version
         self._container = av.open(_OneWay(sink), "w", format=coding.container, options={"fflags": "+bitexact", **pages})
@@ -52,10 +70,12 @@ class AvEncoder:
         assert isinstance(stream, av.AudioStream)
         self._stream = stream
         context = stream.codec_context
-        context.layout, context.format, context.bit_rate = "mono", coding.sample_format, bitrate_kbps * 1000
+        context.layout, context.format, context.bit_rate = self._layout, coding.sample_format, bitrate_kbps * 1000
+        stream.metadata.update(comments)
         self._position = 0
 
     def encode(self, samples: NDArray[np.float32]) -> None:
+        """The next samples, shape (n,), or (n, 2) in stereo."""
         self._write(self._resampler.add(samples) if self._resampler else samples)
 
     def finish(self) -> None:
@@ -69,7 +89,7 @@ class AvEncoder:
 
         for start in range(0, len(samples), SAMPLES_AT_ONCE):
             part = np.ascontiguousarray(samples[start : start + SAMPLES_AT_ONCE], np.float32)
-            frame = av.AudioFrame.from_ndarray(part[None], format="flt", layout="mono")
+            frame = av.AudioFrame.from_ndarray(part.reshape(1, -1), format="flt", layout=self._layout)
             frame.sample_rate, frame.pts = self._rate, self._position
             self._position += len(part)
             self._container.mux(self._stream.encode(frame))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.audio.waveform import Waveform
+
+Curve = Literal["equal_power", "linear"]
 
 
 def crossfade(left: Waveform, right: Waveform, overlap: int) -> Waveform:
@@ -19,11 +23,22 @@ def crossfade(left: Waveform, right: Waveform, overlap: int) -> Waveform:
         raise ValueError(f"cannot join {left.sample_rate} Hz to {right.sample_rate} Hz")
     if not 0 <= overlap <= min(len(left.samples), len(right.samples)):
         raise ValueError(f"an overlap of {overlap} samples fits neither side")
-    angle = np.linspace(0, np.pi / 2, overlap, dtype=np.float32)
     before = len(left.samples) - overlap
-    joint = left.samples[before:] * np.cos(angle) + right.samples[:overlap] * np.sin(angle)
+    joint = left.samples[before:] * falling(overlap) + right.samples[:overlap] * rising(overlap)
     parts: list[NDArray[np.float32]] = [left.samples[:before], joint.clip(-1, 1), right.samples[overlap:]]
     return Waveform(np.concatenate(parts), left.sample_rate)
+
+
+def rising(length: int, start: int = 0, stop: int | None = None, curve: Curve = "equal_power") -> NDArray[np.float32]:
+    """The gains of a fade-in over `length` samples, from 0 to 1: of its samples from `start` to before `stop`."""
+    share = np.arange(start, length if stop is None else stop) / max(1, length - 1)
+    return np.asarray(share if curve == "linear" else np.sin(np.pi / 2 * share), np.float32)
+
+
+def falling(length: int, start: int = 0, stop: int | None = None, curve: Curve = "equal_power") -> NDArray[np.float32]:
+    """As `rising`, of a fade-out; the powers of both make 1 (equal power), or the gains do (linear)."""
+    share = np.arange(start, length if stop is None else stop) / max(1, length - 1)
+    return np.asarray(1 - share if curve == "linear" else np.cos(np.pi / 2 * share), np.float32)
 
 
 class CrossfadeJoin:

@@ -1,22 +1,42 @@
-"""From a waveform to a whole file."""
+"""From samples, at once or as they come, to a whole file."""
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding
+from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding, rate_for
+from utils.audio.chapters import (
+    COMMENT_BLOCK,
+    LAST_BLOCK,
+    MOST_OF_A_BLOCK,
+    Chapter,
+    comment_block,
+    comments,
+    id3_tag,
+    padding_block,
+)
 from utils.audio.formats import Bitrates
-from utils.audio.waveform import Waveform
+from utils.audio.resample import StreamResampler
+from utils.audio.waveform import Extent, Waveform
 
 IEEE_FLOAT = 3
+LARGEST_RIFF = 0xFFFFFFFE  # bytes after its first eight
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+FLAC_INFO = 42  # bytes of the mark and the block that come first
 MP3_GAIN = 1 / 0.95  # LAME makes everything that much quieter, 0.45 dB, so that it never overshoots full scale
 PART = 1 << 18  # samples that are encoded between two looks whether anybody still wants them
-UNKNOWN = 0xFFFFFFFF  # a size that a RIFF head cannot know
+LOSSY_MARGIN, LEAST_BYTES = 1.5, 1 << 16
+UNKNOWN = 0xFFFFFFFF  # a size that a RIFF head cannot know, or hold
+
+Add = Callable[[NDArray[np.float32]], None]
 
 
 def write_audio(
@@ -26,40 +46,66 @@ def write_audio(
     bitrates: Bitrates,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the finished file: wav as 32-bit float, mp3 at a constant bit rate, flac with 24 bits, opus in Ogg, aac in
-    ADTS, pcm as bare 16-bit samples.
+    """Write the finished file, as `encoding` does. `check` is called between parts, and may raise to leave."""
+    extent = Extent(len(waveform.samples), waveform.sample_rate)
+    with encoding(file, format_name, extent, bitrates) as add:
+        for start in range(0, extent.count, PART):
+            check()
+            add(waveform.samples[start : start + PART])
 
-    Equal samples give equal bytes. `file` must be seekable. `check` is called between parts, and may raise to leave.
-    Takes a thread's time: about 0.02 s per second of audio for mp3, opus and aac, next to nothing for the others.
+
+def write_wav(waveform: Waveform, file: BinaryIO) -> None:
+    """A WAV file of 32-bit float samples, mono."""
+    write_audio(waveform, file, "wav", Bitrates())
+
+
+def encoding(
+    file: BinaryIO, format_name: str, extent: Extent, bitrates: Bitrates, chapters: Sequence[Chapter] = ()
+) -> AbstractContextManager[Add]:
+    """Write a file while its samples come: whoever is in the block adds them, `extent.count` in all.
+
+    wav as 32-bit float, mp3 at a constant bit rate, flac with 24 bits, opus in Ogg, aac in ADTS, pcm as bare 16-bit
+    samples. Equal samples give equal bytes. Blocks have the shape (n,) or (n, channels); there are one or two channels.
+    mp3, opus and flac carry `chapters`. The file is whole when the block is left, unless by an exception; it must be
+    seekable. Takes a thread's time: about 0.02 s per second of audio for mp3, opus and aac, next to nothing for the
+    others.
     """
     match format_name:
         case "wav":
-            write_wav(waveform, file)
+            return _wav(file, extent)
         case "mp3":
-            _write_by_soundfile(waveform, file, check, MP3_GAIN, **mp3_how(bitrates.mp3, waveform.sample_rate))
+            return _mp3(file, extent, bitrates.mp3, chapters)
         case "flac":
-            _write_by_soundfile(waveform, file, check, format="FLAC", subtype="PCM_24")
+            return _flac(file, extent, chapters)
         case "opus":
-            _write_by_av(waveform, file, check, OPUS, bitrates.opus)
+            return _by_av(file, extent, OPUS, bitrates.opus, chapters)
         case "aac":
-            _write_by_av(waveform, file, check, AAC, bitrates.aac)
+            return _by_av(file, extent, AAC, bitrates.aac, ())
         case "pcm":
-            for part in _parts(waveform):
-                check()
-                file.write(pcm(part))
+            return nullcontext(lambda samples: _written(file, pcm(samples)))
         case _:
             raise ValueError(f"no encoder for {format_name}")
 
 
-def write_wav(waveform: Waveform, file: BinaryIO) -> None:
-    """A RIFF file of 32-bit float samples, mono.
+def most_bytes(format_name: str, extent: Extent, bitrates: Bitrates) -> int:
+    """About the most that a file of that much audio can have."""
+    kbps = {"mp3": bitrates.mp3, "opus": bitrates.opus, "aac": bitrates.aac}.get(format_name)
+    if kbps:
+        return round(extent.duration_s * kbps * 1000 / 8 * LOSSY_MARGIN) + LEAST_BYTES
+    return extent.count * extent.channels * (2 if format_name == "pcm" else 4) + LEAST_BYTES
 
-    Written here and not by libsndfile, which puts the time of day into a PEAK chunk of float files: the same request
-    would never give the same bytes twice. Layout: Microsoft's RIFF WAVE, format 3 with its fact chunk.
+
+@contextmanager
+def _wav(file: BinaryIO, extent: Extent) -> Iterator[Add]:
+    """Written here and not by libsndfile, which puts the time of day into a PEAK chunk of float files: the same request
+    would never give the same bytes twice.
     """
-    samples = np.ascontiguousarray(waveform.samples, dtype="<f4")
-    file.write(wav_head(waveform.sample_rate, len(samples)))
-    file.write(samples.data)
+    file.write(wav_head(extent.sample_rate, extent.count, extent.channels))
+    yield lambda samples: _written(file, np.ascontiguousarray(samples, dtype="<f4").data)
+
+
+def _written(file: BinaryIO, content: bytes | memoryview) -> None:
+    file.write(content)
 
 
 def pcm(samples: NDArray[np.float32]) -> bytes:
@@ -67,20 +113,26 @@ def pcm(samples: NDArray[np.float32]) -> bytes:
     return np.round(samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
 
-def wav_head(sample_rate: int, count: int | None) -> bytes:
+def wav_head(sample_rate: int, count: int | None, channels: int = 1) -> bytes:
     """All that comes before the samples of a WAV file; None as their count is that of a stream that has not ended.
 
-    Its sizes are then the largest there are, which players take for "until the end".
+    Layout: Microsoft's RIFF WAVE, format 3 with its fact chunk. The sizes of a stream are the largest there are, which
+    players take for "until the end". A file of more than 4 GiB is RF64 (EBU Tech 3306): its sizes stand in a chunk of
+    their own.
     """
-    width = 4
-    form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, IEEE_FLOAT, 1, sample_rate, sample_rate * width, width, 8 * width, 0)
-    fact_head = struct.pack("<4sI", b"fact", 4)
-    inner = 4 + len(form) + len(fact_head) + 4 + 8
-    length = UNKNOWN if count is None else count
-    data_size = UNKNOWN if count is None else count * width
-    size = UNKNOWN if count is None else inner + data_size
-    head = struct.pack("<4sI4s", b"RIFF", size, b"WAVE")
-    return b"".join((head, form, fact_head, struct.pack("<I4sI", length, b"data", data_size)))
+    width = 4 * channels
+    form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, IEEE_FLOAT, channels, sample_rate, sample_rate * width, width, 32, 0)
+    inner = 4 + len(form) + 12 + 8
+    is_large = count is not None and inner + count * width > LARGEST_RIFF
+    if is_large or count is None:
+        length = data_size = size = UNKNOWN
+    else:
+        length, data_size, size = count, count * width, inner + count * width
+    chunks = [form, struct.pack("<4sII4sI", b"fact", 4, length, b"data", data_size)]
+    if is_large and count is not None:
+        sizes = struct.pack("<4sIQQQI", b"ds64", 28, inner + 36 + count * width, count * width, count, 0)
+        return b"".join((struct.pack("<4sI4s", b"RF64", size, b"WAVE"), sizes, *chunks))
+    return b"".join((struct.pack("<4sI4s", b"RIFF", size, b"WAVE"), *chunks))
 
 
 def mp3_how(bitrate_kbps: int, sample_rate: int) -> dict[str, Any]:
@@ -89,30 +141,80 @@ def mp3_how(bitrate_kbps: int, sample_rate: int) -> dict[str, Any]:
     return {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
 
 
-def _write_by_soundfile(
-    waveform: Waveform, file: BinaryIO, check: Callable[[], None], gain: float = 1.0, **how: Any
-) -> None:
+@contextmanager
+def _mp3(file: BinaryIO, extent: Extent, bitrate_kbps: int, chapters: Sequence[Chapter]) -> Iterator[Add]:
+    rate = rate_for(MP3_RATES, extent.sample_rate)
+    resampler = StreamResampler(extent.sample_rate, rate, extent.channels) if rate != extent.sample_rate else None
+    if chapters:
+        file.write(id3_tag(chapters))
+    with _by_soundfile(file, replace(extent, sample_rate=rate), **mp3_how(bitrate_kbps, rate)) as write:
+        yield lambda samples: write((resampler.add(samples) if resampler else samples) * np.float32(MP3_GAIN))
+        if resampler:
+            write(resampler.rest() * np.float32(MP3_GAIN))
+
+
+@contextmanager
+def _flac(file: BinaryIO, extent: Extent, chapters: Sequence[Chapter]) -> Iterator[Add]:
+    """With chapters the file is written further back at first: the comments, with their encoder's name, and blocks of
+    padding then take the place of what comes before the frames."""
+    room = len(comment_block(chapters, b"")) + 4 if chapters else 0
+    if room > MOST_OF_A_BLOCK:
+        raise ValueError("more chapters than FLAC can carry")
+    file.seek(room)
+    with _by_soundfile(file, extent, format="FLAC", subtype="PCM_24") as write:
+        yield write
+    if chapters:
+        _put_comments(file, room, chapters)
+
+
+def _put_comments(file: BinaryIO, room: int, chapters: Sequence[Chapter]) -> None:
+    """A stream of FLAC that begins at `room` becomes one that begins at 0, with chapters."""
+    file.seek(room)
+    info, kind = file.read(FLAC_INFO), 0
+    vendor, end = b"", room + FLAC_INFO
+    while not kind & LAST_BLOCK:
+        file.seek(end)
+        kind, size = file.read(1)[0], int.from_bytes(file.read(3), "big")
+        if kind & ~LAST_BLOCK == COMMENT_BLOCK:
+            vendor = file.read(int.from_bytes(file.read(4), "little"))
+        end += 4 + size
+    head = info + comment_block(chapters, vendor)
+    file.seek(0)
+    file.write(head + padding_block(end - len(head), is_last=True))
+    file.seek(0, os.SEEK_END)
+
+
+@contextmanager
+def _by_soundfile(file: BinaryIO, extent: Extent, **how: Any) -> Iterator[Add]:
     import soundfile
 
-    with soundfile.SoundFile(file, "w", waveform.sample_rate, 1, **how) as encoder:
-        for part in _parts(waveform):
-            check()
-            encoder.write(part if gain == 1 else part * np.float32(gain))
+    with soundfile.SoundFile(_FromHere(file), "w", extent.sample_rate, extent.channels, **how) as encoder:
+        yield encoder.write
 
 
-def _write_by_av(
-    waveform: Waveform, file: BinaryIO, check: Callable[[], None], coding: Coding, bitrate_kbps: int
-) -> None:
-    encoder = AvEncoder(file, coding, waveform.sample_rate, bitrate_kbps)
-    for part in _parts(waveform):
-        check()
-        encoder.encode(part)
+@contextmanager
+def _by_av(
+    file: BinaryIO, extent: Extent, coding: Coding, bitrate_kbps: int, chapters: Sequence[Chapter]
+) -> Iterator[Add]:
+    encoder = AvEncoder(
+        file, coding, extent.sample_rate, bitrate_kbps, channels=extent.channels, comments=comments(chapters)
+    )
+    yield encoder.encode
     encoder.finish()
 
 
-def _parts(waveform: Waveform) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(waveform.samples), PART):
-        yield waveform.samples[start : start + PART]
+class _FromHere:
+    """A file as libsndfile sees it: it begins where it is now."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._start = file, file.tell()
+        self.write, self.read = file.write, file.read
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset + self._start if whence == os.SEEK_SET else offset, whence) - self._start
 
 
 def _mp3_level(bitrate_kbps: int, sample_rate: int) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 HOPS_PER_S = 2000
 OVERSAMPLING = 4
 TRANSFORM, MARGIN = 16_384, 512  # samples; the ends of a transform are felt in the margins, which are left out
+TRUE_PEAK_HOP = TRANSFORM - 2 * MARGIN  # where only the highest peak is wanted
 ATTACK_S = 0.004  # from the first thing done to the peak
 RELEASE_S = 0.05  # in which what is taken away falls to 1 / e
 NODES_AT_ONCE = 16_384
@@ -34,60 +35,172 @@ def hop_length(sample_rate: int) -> int:
 
 def true_peak(samples: Samples, check: Check = lambda: None) -> float:
     """The largest absolute value of the wave that the samples stand for; 1 is full scale."""
-    return float(true_peaks(samples, TRANSFORM - 2 * MARGIN, check).max(initial=0.0))
+    return float(true_peaks(samples, TRUE_PEAK_HOP, check).max(initial=0.0))
 
 
 def true_peaks(samples: Samples, hop: int, check: Check = lambda: None) -> Samples:
-    """The same within each hop, which is shorter than a transform; the last hop may be shorter than the others.
+    """The same within each hop, which is shorter than a transform; the last hop may be shorter than the others."""
+    meter, size = TruePeaks(hop), TRANSFORMS_PER_CHECK * TRANSFORM
+    peaks = []
+    for start in range(0, len(samples), size):
+        check()
+        peaks.append(meter.add(samples[start : start + size]))
+    return np.concatenate([*peaks, meter.rest()])
+
+
+class TruePeaks:
+    """Finds the true peak of every hop, of samples of one channel that come in blocks of any length.
 
     Four times the rate, by a transform. Where the upper tenth of the band is not nearly empty, as in noise and what was
     clipped, the wave depends on what a player makes of it, by up to 1 dB: there it is both the whole band's and that
     of one that fades out, whichever is larger. A parabola through the largest three values finds the top to 0.07 dB,
     where four times the rate alone may miss 0.7 dB.
     """
-    count = -(-len(samples) // hop)
-    peaks = np.zeros(count + 2, np.float32)  # the wave sounds on before its first sample and after its last
-    hops_at_once = (TRANSFORM - 2 * MARGIN) // hop
-    for turn, first in enumerate(range(0, count + 2, hops_at_once)):
-        if turn % TRANSFORMS_PER_CHECK == 0:
-            check()
-        hops = min(hops_at_once, count + 2 - first)
-        peaks[first : first + hops] = _tops(_oversampled(samples, (first - 1) * hop, hops * hop), hops)
-    if not count:
-        return peaks[:0]
-    peaks[1], peaks[-2] = peaks[:2].max(), peaks[-2:].max()
-    return peaks[1:-1]
+
+    def __init__(self, hop: int) -> None:
+        self._hop = hop
+        self._at_once = TRUE_PEAK_HOP // hop  # hops of a transform
+        self._held = np.zeros(MARGIN + hop, np.float32)  # the wave sounds on before its first sample and after its last
+        self._count = 0
+        self._peaks = np.zeros(0, np.float32)  # the one that may still turn out to be the last hop's
+        self._begins = True
+
+    def add(self, samples: Samples) -> Samples:
+        """The peaks of the hops that are known by now."""
+        self._count += len(samples)
+        held = np.concatenate([self._held, samples])
+        start, found = 0, []
+        while len(held) - start >= TRANSFORM:
+            found.append(_tops(_oversampled(held[start : start + TRANSFORM], self._at_once * self._hop), self._at_once))
+            start += self._at_once * self._hop
+        self._held = held[start:].copy()
+        peaks = self._known(found)
+        self._peaks = peaks[-1:]
+        return peaks[:-1]
+
+    def rest(self) -> Samples:
+        """The peaks that are left; nothing can be added any more."""
+        if not self._count:
+            return np.zeros(0, np.float32)
+        end = len(self._held) - MARGIN  # of what was added, and a hop more; the hops that are missing come before
+        missing = -(-end // self._hop) + 1
+        found = []
+        for first in range(0, missing, self._at_once):
+            hops = min(self._at_once, missing - first)
+            part = np.zeros(TRANSFORM, np.float32)
+            inside = self._held[first * self._hop : first * self._hop + TRANSFORM]
+            part[: len(inside)] = inside
+            found.append(_tops(_oversampled(part, hops * self._hop), hops))
+        peaks = self._known(found)
+        peaks[-2] = peaks[-2:].max()
+        return peaks[:-1]
+
+    def _known(self, found: list[Samples]) -> Samples:
+        """The peaks that were not given yet. That of the hop before the first counts as the first one's."""
+        peaks = np.concatenate([self._peaks, *found])
+        if self._begins and len(peaks) > 1:
+            self._begins = False
+            peaks[1] = peaks[:2].max()
+            peaks = peaks[1:]
+        return peaks
 
 
-def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check = lambda: None) -> Samples:
+class GainCurve:
     """The gain at each end of each hop, at most 1, under which no hop exceeds the ceiling; one more than the hops.
 
     Worked out as what is taken away: the most that any hop in reach of a node asks for, from which it falls back
-    slowly, then averaged over the same reach.
+    slowly, then averaged over the same reach. The peaks of the hops may come in blocks.
     """
-    reach = max(1, round(ATTACK_S * nodes_per_s / 2))
-    window = np.hanning(2 * reach + 3)[1:-1]
-    window /= window.sum()
-    padded = np.pad(peaks, 2 * reach + 1)
-    falling = np.exp(-np.arange(1, NODES_AT_ONCE + 1) / (RELEASE_S * nodes_per_s))
-    curve = np.ones(len(peaks) + 1, np.float32)
-    done, last = 0, 0.0
-    held = np.zeros(0)
-    for first in range(0, len(curve) + 2 * reach, NODES_AT_ONCE):
+
+    def __init__(self, ceiling: float, nodes_per_s: float) -> None:
+        self._ceiling = ceiling
+        self._reach = max(1, round(ATTACK_S * nodes_per_s / 2))
+        window = np.hanning(2 * self._reach + 3)[1:-1]
+        self._window = window / window.sum()
+        self._falling = np.exp(-np.arange(1, NODES_AT_ONCE + 1) / (RELEASE_S * nodes_per_s))
+        self._peaks = np.zeros(2 * self._reach + 1, np.float32)
+        self._taken = np.zeros(0)
+        self._last = 0.0
+
+    def add(self, peaks: Samples) -> Samples:
+        """The gains that are known by now."""
+        held = np.concatenate([self._peaks, peaks])
+        around = 2 * self._reach + 1
+        count = len(held) - around
+        parts = [self._taken]
+        for first in range(0, count, NODES_AT_ONCE):
+            parts.append(self._asked(held[first : min(first + NODES_AT_ONCE, count) + around]))
+        self._peaks = held[count:].copy()
+        taken = np.concatenate(parts)
+        if len(taken) < around:
+            self._taken = taken
+            return np.zeros(0, np.float32)
+        self._taken = taken[1 - around :].copy()
+        return np.asarray(1 - np.convolve(taken, self._window, "valid"), np.float32)
+
+    def rest(self) -> Samples:
+        """The gains that are left; nothing can be added any more."""
+        return self.add(np.zeros(2 * self._reach + 1, np.float32))
+
+    def _asked(self, peaks: Samples) -> NDArray[np.float64]:
+        """What is taken away at the nodes before the last ones of these peaks, not yet averaged."""
+        count = len(peaks) - 2 * self._reach - 1
+        falling = self._falling[:count]
+        asked = 1 - self._ceiling / np.maximum(peaks, np.float32(self._ceiling))
+        most = np.maximum.reduce([asked[k : k + count] for k in range(2 * self._reach + 2)]) / falling
+        taken = np.maximum(np.maximum.accumulate(most), self._last) * falling
+        self._last = float(taken[-1]) if taken[-1] > NOTHING else 0.0
+        return np.asarray(taken, np.float64)
+
+
+def gain_curve(peaks: Samples, ceiling: float, nodes_per_s: float, check: Check = lambda: None) -> Samples:
+    """As `GainCurve`, of all the peaks."""
+    curve = GainCurve(ceiling, nodes_per_s)
+    gains, done = np.empty(len(peaks) + 1, np.float32), 0
+    for first in range(0, len(peaks), NODES_AT_ONCE):
         check()
-        count = min(NODES_AT_ONCE, len(curve) + 2 * reach - first)
-        asked = 1 - ceiling / np.maximum(padded[first : first + count + 2 * reach + 1], np.float32(ceiling))
-        near = [asked[k : k + count] for k in range(2 * reach + 2)]
-        taken = np.maximum.reduce(near) / falling[:count]
-        taken = np.maximum(np.maximum.accumulate(taken), last) * falling[:count]
-        last = taken[-1] if taken[-1] > NOTHING else 0.0
-        held = np.concatenate([held, taken])
-        if len(held) > 2 * reach:
-            smooth = 1 - np.convolve(held, window, "valid")
-            curve[done : done + len(smooth)] = smooth
-            done += len(smooth)
-            held = held[len(smooth) :]
-    return curve
+        part = curve.add(peaks[first : first + NODES_AT_ONCE])
+        gains[done : done + len(part)] = part
+        done += len(part)
+    gains[done:] = curve.rest()
+    return gains
+
+
+class Limiter:
+    """Gives blocks, shape (n, channels), a gain, and holds their true peak under a ceiling; all channels alike.
+
+    1 is full scale. Joined, what comes out is as long as what went in. Some ten thousand samples are held back.
+    """
+
+    def __init__(self, sample_rate: int, channels: int, ceiling: float, gain: float = 1.0) -> None:
+        self._hop = hop_length(sample_rate)
+        self._gain = gain
+        self._meters = [TruePeaks(self._hop) for _ in range(channels)]
+        self._curve = GainCurve(ceiling / gain, sample_rate / self._hop)
+        self._held = np.zeros((0, channels), np.float32)
+        self._nodes = np.zeros(0, np.float32)
+
+    def add(self, block: Samples) -> Samples:
+        """What can be given by now."""
+        peaks = [meter.add(block[:, channel]) for channel, meter in enumerate(self._meters)]
+        return self._shaped(block, self._curve.add(np.maximum.reduce(peaks)))
+
+    def rest(self) -> Samples:
+        """What was held back; nothing can be added any more."""
+        peaks = np.maximum.reduce([meter.rest() for meter in self._meters])
+        nodes = np.concatenate([self._curve.add(peaks), self._curve.rest()])
+        return self._shaped(self._held[:0], nodes)
+
+    def _shaped(self, block: Samples, nodes: Samples) -> Samples:
+        self._held = np.concatenate([self._held, block])
+        self._nodes = np.concatenate([self._nodes, nodes])
+        hops = max(0, len(self._nodes) - 1)
+        shaped = np.empty_like(self._held[: hops * self._hop])
+        for channel in range(shaped.shape[1] if hops else 0):
+            samples = self._held[: len(shaped), channel]
+            shape(samples, self._nodes, self._hop, self._gain, shaped[:, channel])
+        self._held, self._nodes = self._held[len(shaped) :], self._nodes[hops:]
+        return shaped
 
 
 def shape(samples: Samples, curve: Samples, hop: int, gain: float, out: Samples, check: Check = lambda: None) -> None:
@@ -101,12 +214,11 @@ def shape(samples: Samples, curve: Samples, hop: int, gain: float, out: Samples,
         np.multiply(samples[part], gains[: part.stop - part.start], out=out[part])
 
 
-def _oversampled(samples: Samples, start: int, count: int) -> Samples:
-    """Absolute values at four times the rate of `count` samples, with one value more on either side."""
-    part = np.zeros(TRANSFORM, np.float32)
-    first = max(0, MARGIN - start)
-    inside = samples[max(0, start - MARGIN) : max(0, start - MARGIN + TRANSFORM)]
-    part[first : first + len(inside)] = inside[: TRANSFORM - first]
+def _oversampled(part: Samples, count: int) -> Samples:
+    """Absolute values at four times the rate of `count` samples after the margin, with one value more on either side.
+
+    `part` is a transform's samples.
+    """
     spectrum = np.fft.rfft(part)
     spectrum[-1] *= 0.5  # of the Nyquist frequency, which is no longer its own mirror image
     begin = OVERSAMPLING * MARGIN - 1

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from resilience.errors import FileMissing, InvalidAudio
 from utils.audio.decode import OpenRecording, bounded_blocks, mono_blocks, open_recording
-from utils.audio.resample import stream_resampled
+from utils.audio.resample import MISS, stream_resampled
 from utils.audio.waveform import Waveform
 
-SAMPLES_OF_THE_RESAMPLER = 4  # by which its output may miss the length that the rates promise
+CHANGED = "the recording was changed while it was being read"
 
 Window = tuple[int, int]  # the samples where it begins and ends
 
@@ -46,7 +46,7 @@ def measure(path: Path, longest_s: float, check: Callable[[], None]) -> LongReco
     and FileMissing.
     """
     count, peak = 0, 0.0
-    with _opened(path) as file:
+    with opened(path) as file:
         for block in bounded_blocks(file, longest_s, check):
             mono = block.mean(axis=1)
             count += len(mono)
@@ -72,7 +72,7 @@ def read_windows(
     `spans` are windows of its samples at `sample_rate`, in order. Reads on as windows are asked for, and holds one of
     them. Raises InvalidAudio if the recording is not the one that was measured, FileMissing if it is gone.
     """
-    with _opened(recording.path) as file:
+    with opened(recording.path) as file:
         blocks = (block / max(1.0, recording.peak) for block in mono_blocks(file, check))
         stream = _at_rate(blocks, recording.sample_rate, sample_rate)
         held, position = np.zeros(0, np.float32), 0
@@ -86,15 +86,19 @@ def read_windows(
                 parts.append(part)
                 count += len(part)
             missing = end - start - count
-            if missing > SAMPLES_OF_THE_RESAMPLER or file.sample_rate != recording.sample_rate:
-                raise InvalidAudio("the recording was changed while it was being read")
+            if missing > MISS or file.sample_rate != recording.sample_rate:
+                raise InvalidAudio(CHANGED)
             held, position = np.concatenate([*parts, np.zeros(max(0, missing), np.float32)]), start
             yield Waveform(held[: end - start], sample_rate)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[OpenRecording]:
-    """Found a moment ago, it may be gone: a client may delete it until it is in use, a person at any time."""
+def opened(path: Path) -> Iterator[OpenRecording]:
+    """The recording's samples, to be read from the beginning.
+
+    Found a moment ago, it may be gone: a client may delete it until it is in use, a person at any time. Raises
+    FileMissing, and InvalidAudio as `decode.open_recording` does.
+    """
     try:
         stream = path.open("rb")
     except FileNotFoundError as error:

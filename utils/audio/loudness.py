@@ -16,6 +16,7 @@ RELATIVE_GATE_LU = -10.0
 HOPS_OF_A_SHORT_TERM = 30  # Tech 3342: the range is that of stretches of 3 s
 RANGE_GATE_LU = -20.0
 RANGE_PERCENTILES = (10, 95)
+TWICE_LU = 10 * math.log10(2)  # of twice the power
 OFFSET_LU = -0.691  # makes a sine of 997 Hz at full scale -3.01 LUFS
 RESPONSE_S = 0.08  # of the weighting filter; what would come later is below -130 dB
 TRANSFORM_PER_RESPONSE = 6  # about where filtering is cheapest
@@ -40,9 +41,21 @@ class LoudnessMeter:
     @property
     def integrated_lufs(self) -> float | None:
         """Of all that was added; None if it is shorter than a gating block or none of it passes the absolute gate."""
+        return gated_lufs(self._heard().block_powers())
+
+    @property
+    def level_lufs(self) -> float | None:
+        """The same, but what the standard leaves unmeasured because it is short, or sounds for less than a gating
+        block, counts by its mean; None if that is below the absolute gate, too."""
+        heard = self._heard()
+        gated = gated_lufs(heard.block_powers())
+        mean = heard.mean_power
+        return gated if gated is not None or mean <= power(ABSOLUTE_GATE_LUFS) else lufs(mean)
+
+    def _heard(self) -> _Hops:
         hops = self._hops.copy()
         hops.add(self._filter.rest())
-        return gated_lufs(hops.block_powers())
+        return hops
 
 
 def gated_lufs(block_powers: NDArray[np.float64]) -> float | None:
@@ -133,6 +146,11 @@ class _Hops:
         if len(sums) < HOPS_OF_A_BLOCK:
             return np.zeros(0)
         return np.convolve(sums, np.ones(HOPS_OF_A_BLOCK), "valid") * HOPS_PER_S / (HOPS_OF_A_BLOCK * self._rate)
+
+    @property
+    def mean_power(self) -> float:
+        """The mean square of all samples; 0 of none."""
+        return (sum(self._whole) + self._open) / max(1, self._count)
 
     def _end(self, hop: int) -> int:
         return -(-(hop + 1) * self._rate // HOPS_PER_S)

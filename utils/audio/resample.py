@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUALITY = "HQ"
+MISS = 4  # samples by which a stream may miss the length that the rates promise
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
@@ -30,10 +31,12 @@ class StreamResampler:
     The filter holds back some 10 ms, so a piece may come out empty.
     """
 
-    def __init__(self, from_rate: int, to_rate: int) -> None:
+    def __init__(self, from_rate: int, to_rate: int, channels: int = 1) -> None:
+        """Pieces have the shape (n,), or (n, channels) if there are several."""
         import soxr
 
-        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=QUALITY)
+        self._nothing = (0,) if channels == 1 else (0, channels)
+        self._stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality=QUALITY)
 
     def add(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         changed: NDArray[np.float32] = self._stream.resample_chunk(samples).clip(-1, 1)
@@ -43,7 +46,9 @@ class StreamResampler:
         """What was held back; nothing can be added any more."""
         import numpy as np
 
-        changed: NDArray[np.float32] = self._stream.resample_chunk(np.zeros(0, np.float32), last=True).clip(-1, 1)
+        changed: NDArray[np.float32] = self._stream.resample_chunk(np.zeros(self._nothing, np.float32), last=True).clip(
+            -1, 1
+        )
         return changed
 
 

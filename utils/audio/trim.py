@@ -7,6 +7,7 @@ stands out in its band. What is shorter than a syllable and far from any speech 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from utils.audio.waveform import Waveform
 
+KEPT_MS = 50.0  # of a silence that is cut
 HOP_S = 0.01
 FRAMES_AT_ONCE = 256
+LISTENED_FRAMES = 60_000  # ten minutes
+BLOCK = 1 << 16  # samples that are listened to at once
 BANDS_FROM_HZ = (150.0, 700.0, 2500.0, 6000.0)  # below: hum; narrower: noise alone would rise and fall more
 QUIET_S = 0.12  # a recording's quietest stretch of this length is its noise
 LEAST_CONTRAST_DB = 10.0  # of the loud frames above that noise; with less it may be speech without a pause
@@ -42,43 +46,99 @@ class Trimmed:
     end_s: float
 
 
-def trimmed(waveform: Waveform, threshold_ms: float, kept_ms: float = 50.0) -> Trimmed:
+def trimmed(waveform: Waveform, threshold_ms: float, kept_ms: float = KEPT_MS) -> Trimmed:
     """Cut each edge's silence down to `kept_ms`, if it is longer than `threshold_ms`; else that edge is untouched.
 
     The kept samples are a view of the given ones. Where no speech is heard (silence, noise alone), and where nothing
     can be told apart (less than 0.1 s), the whole comes back as it is.
     """
     samples, rate = waveform.samples, waveform.sample_rate
-    start, end = edges(waveform)
-    threshold, kept = round(threshold_ms * rate / 1000), round(kept_ms * rate / 1000)
-    first = start - kept if start > max(threshold, kept) else 0
-    last = end + kept if len(samples) - end > max(threshold, kept) else len(samples)
+    first, last = kept(len(samples), edges(waveform), rate, threshold_ms, kept_ms)
     if (first, last) == (0, len(samples)):
         return Trimmed(waveform, 0.0, 0.0)
     return Trimmed(Waveform(samples[first:last], rate), first / rate, (len(samples) - last) / rate)
 
 
+def kept(
+    count: int, speech: tuple[int, int], sample_rate: int, threshold_ms: float, kept_ms: float = KEPT_MS
+) -> tuple[int, int]:
+    """First sample of what stays of `count`, and the one after its last, where speech has these edges."""
+    start, end = speech
+    threshold, beside = round(threshold_ms * sample_rate / 1000), round(kept_ms * sample_rate / 1000)
+    first = start - beside if start > max(threshold, beside) else 0
+    return first, end + beside if count - end > max(threshold, beside) else count
+
+
 def edges(waveform: Waveform) -> tuple[int, int]:
     """First sample of the speech and the one after its last, to some 10 ms; all samples where no speech is heard."""
-    count, rate = len(waveform.samples), waveform.sample_rate
-    hop = max(1, round(HOP_S * rate))
-    levels = _levels(waveform.samples, rate, hop)
-    if len(levels) < LOUD_FRAMES:
-        return 0, count
-    heard = _heard(levels)
-    if not heard.any():
-        return 0, count
-    first, last = _long_enough(heard)
-    # Frame i is centred at (i + 1) hops; half a hop from there it hears half as well.
-    start = round((first + 0.5) * hop) if first else 0
-    return start, round((last + 1.5) * hop) if last < len(levels) - 1 else count
+    listener = EdgeListener(waveform.sample_rate)
+    for start in range(0, len(waveform.samples), BLOCK):
+        listener.add(waveform.samples[start : start + BLOCK])
+    return listener.edges
+
+
+class EdgeListener:
+    """Listens to mono samples that come in blocks for where speech begins and ends.
+
+    It remembers no more than ten minutes of the beginning and as much of the end: in what is longer than both, speech
+    that begins later, or ends earlier, is not found, and that edge is the recording's own.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._hop = max(1, round(HOP_S * sample_rate))
+        self._held = np.zeros(0, np.float32)
+        self._count = self._frames = 0
+        self._beginning = [np.zeros((0, len(_bins(sample_rate, 2 * self._hop))), np.float32)]
+        self._end = deque(self._beginning)
+        self._remembered = 0  # frames of the end
+
+    def add(self, samples: Samples) -> None:
+        """The next samples, shape (n,)."""
+        self._count += len(samples)
+        held = np.concatenate([self._held, samples])
+        levels = _levels(held, self._rate, self._hop)
+        self._held = held[len(levels) * self._hop :].copy()
+        of_the_beginning = max(0, LISTENED_FRAMES - self._frames)
+        self._frames += len(levels)
+        self._beginning.append(levels[:of_the_beginning])
+        self._end.append(levels[of_the_beginning:])
+        self._remembered += len(self._end[-1])
+        while self._remembered - len(self._end[0]) >= LISTENED_FRAMES:
+            self._remembered -= len(self._end.popleft())
+
+    @property
+    def edges(self) -> tuple[int, int]:
+        """First sample of the speech and the one after its last; all samples where no speech is heard."""
+        beginning, end = np.concatenate(self._beginning), np.concatenate(self._end)
+        if len(beginning) + len(end) == self._frames:
+            first, last = _span(np.concatenate([beginning, end]))
+        else:
+            first, last = _span(beginning)[0], self._frames - len(end) + _span(end)[1]
+        # Frame i is centred at (i + 1) hops; half a hop from there it hears half as well.
+        start = round((first + 0.5) * self._hop) if first else 0
+        return start, round((last + 1.5) * self._hop) if last < self._frames - 1 else self._count
+
+
+def _span(levels: Samples) -> tuple[int, int]:
+    """The first and the last frame that hold speech; those of the whole where none is heard."""
+    if len(levels) >= LOUD_FRAMES:
+        heard = _heard(levels)
+        if heard.any():
+            return _long_enough(heard)
+    return 0, len(levels) - 1
+
+
+def _bins(rate: int, size: int) -> list[int]:
+    """Where the bands begin in a spectrum of frames of so many samples."""
+    return [math.ceil(edge * size / rate) for edge in BANDS_FROM_HZ if edge < 0.45 * rate]
 
 
 def _levels(samples: Samples, rate: int, hop: int) -> Samples:
     """Power in each band, shape (frames, bands), of frames of two hops that follow each other by one."""
     size = 2 * hop
     window = np.hanning(size + 1)[:-1].astype(np.float32) / np.float32(hop)
-    bins = [math.ceil(edge * size / rate) for edge in BANDS_FROM_HZ if edge < 0.45 * rate]
+    bins = _bins(rate, size)
     levels = [np.zeros((0, len(bins)), np.float32)]
     for start in range(0, len(samples) - size + 1, FRAMES_AT_ONCE * hop):
         block = samples[start : start + (FRAMES_AT_ONCE + 1) * hop]

@@ -27,3 +27,16 @@ class Waveform:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much audio it is, before any of it is there: samples of each channel, their rate in Hz, channels."""
+
+    count: int
+    sample_rate: int
+    channels: int = 1
+
+    @property
+    def duration_s(self) -> float:
+        return self.count / self.sample_rate
