@@ -39,6 +39,7 @@ from utils.audio.waveform import Waveform
 
 FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
+NO_FILES: Sequence[SavedFile] = ()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,8 +74,9 @@ class LibraryUse(Protocol):
 class CoreEngine:
     """Speaks texts and converts recordings through the engine, into the outputs library that it was given.
 
-    Both can be heard while they are made, from the generators `stream_…`; they yield what was kept as their last
-    item. Closing one, or cancelling a coroutine, frees the engine and keeps nothing.
+    Both can be heard while they are made, from the generators `stream_…`; the last item they yield is what came of it.
+    With `keep=False` that has no files, and nothing is encoded, written or reserved. Closing one, or cancelling a
+    coroutine, frees the engine and keeps nothing.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class CoreEngine:
 
         with self._host.place_in_line() as place:
             clock = _Clock()
-            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=False)
+            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready())
             clock.lap("plan_s")
             spoken = await self._speak_chunks(plan, place)
             clock.lap("synthesis_s")
@@ -137,14 +139,17 @@ class CoreEngine:
             made = [(waveform.duration_s, outcome) for waveform, outcome in spoken]
             return await self._keep_speech(plan, joined, made, clock, live=False)
 
-    async def stream_speech(self, request: SpeechRequest) -> AsyncGenerator[LivePiece | SpeechResult]:
+    async def stream_speech(
+        self, request: SpeechRequest, *, keep: bool = True
+    ) -> AsyncGenerator[LivePiece | SpeechResult]:
         """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be."""
         from utils.audio import join
         from utils.audio.live_join import LiveJoin
 
         with self._host.place_in_line() as place:
             clock = _Clock()
-            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=True)
+            engine = await self._host.wait_until_ready()
+            plan = await asyncio.to_thread(self._plan, request, engine, early=True, keep=keep)
             clock.lap("plan_s")
             live = LiveJoin(pauses_ms(plan), plan.model.sample_rate)
             pieces: list[Waveform] = []
@@ -161,11 +166,13 @@ class CoreEngine:
                         samples = live.end_chunk()
                     is_last = len(made) == len(plan.work)
                     if len(samples) or is_last:
-                        pieces.append(Waveform(samples, plan.model.sample_rate))
-                        yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last)
+                        piece = Waveform(samples, plan.model.sample_rate)
+                        if keep:
+                            pieces.append(piece)
+                        yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last)
             clock.lap("synthesis_s")
             joined = partial(join.in_a_row, pieces, plan.model.sample_rate)
-            result = await self._keep_speech(plan, joined, made, clock, live=True)
+            result = await self._keep_speech(plan, joined, made, clock, live=True, keep=keep)
         yield result
 
     async def convert(self, request: ConversionRequest) -> ConversionResult:
@@ -180,7 +187,7 @@ class CoreEngine:
         raise AssertionError("unreachable")
 
     async def stream_conversion(
-        self, request: ConversionRequest, *, live: bool = True
+        self, request: ConversionRequest, *, keep: bool = True, live: bool = True
     ) -> AsyncGenerator[LivePiece | ConversionResult]:
         """Convert the recording and yield each window as soon as it is joined; what `convert` raises.
 
@@ -192,7 +199,7 @@ class CoreEngine:
         try:
             with self._host.place_in_line() as place:
                 clock = _Clock()
-                plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading)
+                plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading, keep)
                 clock.lap("plan_s")
                 join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
                 async with aclosing(self._converted(plan, place, reading)) as windows:
@@ -200,10 +207,13 @@ class CoreEngine:
                         piece = await asyncio.to_thread(join.add, window)
                         yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
                 clock.lap("conversion_s")
-                record = conversion_record(plan, self._conversion, live=live)
-                whole = [join.joined]
-                del join  # the one copy of an hour of sound belongs to what is done with it next
-                duration_s, files = await self._keep(plan, record, whole.pop, clock)
+                duration_s, files = join.joined.duration_s, NO_FILES
+                if keep:
+                    record = conversion_record(plan, self._conversion, live=live)
+                    whole = [join.joined]
+                    del join  # the one copy of an hour of sound belongs to what is done with it next
+                    duration_s, files = await self._keep(plan, record, whole.pop, clock)
+                await self._count(plan, duration_s, clock)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -219,10 +229,17 @@ class CoreEngine:
 
     # Stages
 
-    def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool) -> SpeechPlan:
-        self._outputs.folder(request.folder)
-        self._outputs.check_room()
+    def _plan(
+        self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False, keep: bool = True
+    ) -> SpeechPlan:
+        if keep:
+            self._prepare_folder(request.folder)
         return self._planner.plan(request, engine, early=early)
+
+    def _prepare_folder(self, name: str | None) -> None:
+        """Refuse at once what could not be kept in the end."""
+        self._outputs.folder(name)
+        self._outputs.check_room()
 
     @asynccontextmanager
     async def _at_work(
@@ -248,11 +265,11 @@ class CoreEngine:
         return spoken
 
     async def _plan_conversion(
-        self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation
+        self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation, keep: bool
     ) -> ConversionPlan:
         def plan() -> ConversionPlan:
-            self._outputs.folder(request.folder)
-            self._outputs.check_room()
+            if keep:
+                self._prepare_folder(request.folder)
             return self._conversions.plan(request, engine, reading.check)
 
         return await self._read(plan)
@@ -292,13 +309,17 @@ class CoreEngine:
         clock: _Clock,
         *,
         live: bool,
+        keep: bool = True,
     ) -> SpeechResult:
         outcomes = [outcome for _, outcome in made]
         chunks = spoken_chunks(plan, made)
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
-        record = speech_record(plan, self._speech, chunks, live=live)
-        duration_s, files = await self._keep(plan, record, join, clock)
+        duration_s, files = sum(chunk.duration_s for chunk in chunks), NO_FILES
+        if keep:
+            record = speech_record(plan, self._speech, chunks, live=live)
+            duration_s, files = await self._keep(plan, record, join, clock)
+        await self._count(plan, duration_s, clock)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -337,16 +358,18 @@ class CoreEngine:
                 companion=record.companion(done, clock.laps),
                 check=cancellation.check,
             )
-            if plan.voice.content_hash and not plan.request.voice_file:
-                self._use.record_use(plan.voice.name, plan.voice.content_hash)
             return done.waveform.duration_s, files
 
         try:
             duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
         finally:
             cancellation.cancel()
-        self._metrics.count_generation(duration_s, clock.total_s)
         return duration_s, files
+
+    async def _count(self, plan: SpeechPlan | ConversionPlan, duration_s: float, clock: _Clock) -> None:
+        if plan.voice.content_hash and not plan.request.voice_file:
+            await asyncio.to_thread(self._use.record_use, plan.voice.name, plan.voice.content_hash)
+        self._metrics.count_generation(duration_s, clock.total_s)
 
 
 def _path_of(voice: VoicePrompt) -> list[Path]:

@@ -24,7 +24,6 @@ from tests.recordings import vowels, vowels_wav
 from tests.serving import Server, serving
 from tests.utils.audio.played import played
 from utils.audio.formats import FORMATS
-from utils.audio.live_encode import LIVE_FORMATS
 from utils.audio.stretch import LIBRARIES, available
 from utils.audio.waveform import Waveform
 
@@ -387,7 +386,7 @@ def test_samples_without_a_head_are_still_listed_once_the_index_is_made_anew(tmp
 # Live
 
 
-@pytest.mark.parametrize("format_name", LIVE_FORMATS)
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_what_has_come_of_live_audio_can_be_played_before_its_end(client: httpx.Client, format_name: str) -> None:
     body = {"text": TEXT, "seed": 11, "export_formats": [format_name]}
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding
 from utils.audio.formats import Bitrates
+from utils.audio.quantize import to_16_bits
 from utils.audio.waveform import Waveform
 
 IEEE_FLOAT = 3
@@ -64,7 +65,7 @@ def write_wav(waveform: Waveform, file: BinaryIO) -> None:
 
 def pcm(samples: NDArray[np.float32]) -> bytes:
     """Signed 16-bit samples, little-endian."""
-    return np.round(samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
+    return to_16_bits(samples).tobytes()
 
 
 def wav_head(sample_rate: int, count: int | None) -> bytes:
