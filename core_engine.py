@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
@@ -35,6 +33,7 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
+from making import Clock, Progress, SoundSoFar
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
@@ -47,12 +46,12 @@ if TYPE_CHECKING:
 
     from utils.audio.chapters import Chapter
 
-logger = logging.getLogger(__name__)
+    Samples = NDArray[np.float32]
 
 FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
 JOINING_AT_ONCE = 2
-PROGRESS_EVERY_S = 10.0
+NO_FILES: Sequence[SavedFile] = ()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,8 +102,9 @@ class LibraryUse(Protocol):
 class CoreEngine:
     """Speaks texts and converts recordings through the engine, and joins files, into the outputs library.
 
-    Both can be heard while they are made, from the generators `stream_…`; they yield what was kept as their last
-    item. Closing one, or cancelling a coroutine, frees the engine and keeps nothing.
+    Both can be heard while they are made, from the generators `stream_…`; the last item they yield is what came of it.
+    With `keep=False` that has no files, and nothing is encoded, written or reserved. Closing one, or cancelling a
+    coroutine, frees the engine and keeps nothing.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class CoreEngine:
 
     def warm_up(self) -> None:
         """Import what is left out of the start, so that the first request does not wait for it."""
-        for name in ("utils.audio.live_join", "utils.audio.live_encode", "soundfile", "av"):
+        for name in ("utils.audio.join", "utils.audio.live_encode", "utils.audio.trim", "soundfile", "av"):
             importlib.import_module(name)
         mastering.warm_up(self._speech)
 
@@ -157,49 +157,40 @@ class CoreEngine:
         Raises what the stages raise: InvalidRequest and TextTooLong, VoiceNotFound, InvalidPath, InvalidAudio,
         ServiceOverloaded, ModelUnavailable, GenerationTimeout, GenerationFailed, StorageFull.
         """
-        from utils.audio import join
+        async with aclosing(self.stream_speech(request, live=False)) as stream:
+            async for event in stream:
+                if isinstance(event, SpeechResult):
+                    return event
+        raise AssertionError("unreachable")
 
-        with self._host.place_in_line() as place:
-            clock = _Clock()
-            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=False)
-            clock.lap("plan_s")
-            spoken = await self._speak_chunks(plan, place)
-            clock.lap("synthesis_s")
-            waveforms = [waveform for waveform, _ in spoken]
-            joined = partial(join.with_pauses, waveforms, pauses_ms(plan))
-            made = [(waveform.duration_s, outcome) for waveform, outcome in spoken]
-            return await self._keep_speech(plan, joined, made, clock, live=False)
+    async def stream_speech(
+        self, request: SpeechRequest, *, keep: bool = True, live: bool = True
+    ) -> AsyncGenerator[LivePiece | SpeechResult]:
+        """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be.
 
-    async def stream_speech(self, request: SpeechRequest) -> AsyncGenerator[LivePiece | SpeechResult]:
-        """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be."""
-        from utils.audio import join
-        from utils.audio.live_join import LiveJoin
-
-        with self._host.place_in_line() as place:
-            clock = _Clock()
-            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready(), early=True)
-            clock.lap("plan_s")
-            live = LiveJoin(pauses_ms(plan), plan.model.sample_rate)
-            pieces: list[Waveform] = []
-            made: list[tuple[float, ChunkOutcome]] = []
-            duration_s = 0.0
-            async with self._at_work(plan, place) as stream:
-                async for _, event in stream:
-                    if isinstance(event, Waveform):
-                        duration_s += event.duration_s
-                        samples = live.add(event.samples)
-                    else:
-                        made.append((duration_s, event))
-                        duration_s = 0.0
-                        samples = live.end_chunk()
-                    is_last = len(made) == len(plan.work)
-                    if len(samples) or is_last:
-                        pieces.append(Waveform(samples, plan.model.sample_rate))
-                        yield LivePiece(pieces[-1], plan.engine.name, plan.seed, plan.warnings, is_last)
-            clock.lap("synthesis_s")
-            joined = partial(join.in_a_row, pieces, plan.model.sample_rate)
-            result = await self._keep_speech(plan, joined, made, clock, live=True)
-        yield result
+        `live` is whether somebody listens meanwhile: then the pieces are those of the finished sound, and what needs
+        the whole of it (mastering.NEED_THE_WHOLE) makes them wait for it. The last piece may be without samples.
+        """
+        leaving = Cancellation()
+        try:
+            with self._host.place_in_line() as place:
+                clock = Clock()
+                engine = await self._host.wait_until_ready()
+                plan = await asyncio.to_thread(self._plan, request, engine, early=live, keep=keep)
+                clock.lap("plan_s")
+                sound = SoundSoFar(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
+                made: list[tuple[float, ChunkOutcome]] = []
+                async with aclosing(self._joined(plan, place, made)) as spoken:
+                    async for waveform in spoken:
+                        if len((ready := await sound.add(waveform)).samples):
+                            yield piece(ready, is_last=False)
+                yield piece(await sound.finish(self._finishers), is_last=True)
+                clock.lap("synthesis_s")
+                result = await self._speech_result(plan, sound, made, clock, live=live, keep=keep)
+            yield result
+        finally:
+            leaving.cancel()
 
     async def convert(self, request: ConversionRequest) -> ConversionResult:
         """Say the whole recording again in another voice, and keep it in the outputs library.
@@ -213,30 +204,34 @@ class CoreEngine:
         raise AssertionError("unreachable")
 
     async def stream_conversion(
-        self, request: ConversionRequest, *, live: bool = True
+        self, request: ConversionRequest, *, keep: bool = True, live: bool = True
     ) -> AsyncGenerator[LivePiece | ConversionResult]:
         """Convert the recording and yield each window as soon as it is joined; what `convert` raises.
 
-        `live` is for the companion: whether somebody listens meanwhile.
+        `live` as in `stream_speech`.
         """
         from utils.audio.crossfade import CrossfadeJoin
 
-        reading = Cancellation()
+        leaving = Cancellation()
         try:
             with self._host.place_in_line() as place:
-                clock = _Clock()
-                plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading)
+                clock = Clock()
+                engine = await self._host.wait_until_ready()
+                plan = await self._plan_conversion(request, engine, leaving, keep)
                 clock.lap("plan_s")
                 join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
-                async with aclosing(self._converted(plan, place, reading)) as windows:
+                sound = SoundSoFar(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
+                async with aclosing(self._converted(plan, place, leaving)) as windows:
                     async for window in windows:
-                        piece = await asyncio.to_thread(join.add, window)
-                        yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
+                        if len((ready := await sound.add(await asyncio.to_thread(join.add, window))).samples):
+                            yield piece(ready, is_last=False)
+                yield piece(await sound.finish(self._finishers), is_last=True)
                 clock.lap("conversion_s")
-                record = conversion_record(plan, self._conversion, live=live)
-                whole = [join.joined]
+                sound.came_of(join.joined)
                 del join  # the one copy of an hour of sound belongs to what is done with it next
-                duration_s, files = await self._keep(plan, record, whole.pop, clock)
+                record = conversion_record(plan, self._conversion, live=live)
+                duration_s, files = await self._keep(plan, record, sound, clock, keep=keep)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -248,7 +243,7 @@ class CoreEngine:
                 source=plan.source,
             )
         finally:
-            reading.cancel()
+            leaving.cancel()
 
     def concatenation_options(self, request: ConcatenationRequest) -> ConcatenationSettings:
         """As `options`. Raises InvalidRequest."""
@@ -282,7 +277,7 @@ class CoreEngine:
     def _join(self, request: ConcatenationRequest, check: Callable[[], None]) -> ConcatenationResult:
         from utils.concatenation.render import rendered
 
-        clock = _Clock()
+        clock = Clock()
         plan = self._concatenations.plan(request, check)
         clock.lap("plan_s")
         record = concatenation_record(plan)
@@ -293,7 +288,7 @@ class CoreEngine:
 
         with self._use.in_use(*plan.paths):
             files = self._outputs.save_stream(
-                rendered(plan.timeline, check, _Progress(plan.timeline.extent)),
+                rendered(plan.timeline, check, Progress(plan.timeline.extent)),
                 plan.timeline.extent,
                 stem=request.output_filename or self._outputs.stem(record.generation_type, record.name_parameters),
                 folder=record.folder,
@@ -312,10 +307,17 @@ class CoreEngine:
             plan=plan,
         )
 
-    def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool) -> SpeechPlan:
-        self._outputs.folder(request.folder)
-        self._outputs.check_room()
+    def _plan(
+        self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False, keep: bool = True
+    ) -> SpeechPlan:
+        if keep:
+            self._prepare_folder(request.folder)
         return self._planner.plan(request, engine, early=early)
+
+    def _prepare_folder(self, name: str | None) -> None:
+        """Refuse at once what could not be kept in the end."""
+        self._outputs.folder(name)
+        self._outputs.check_room()
 
     @asynccontextmanager
     async def _at_work(
@@ -326,26 +328,32 @@ class CoreEngine:
             async with aclosing(self._host.stream_work(place, plan.work)) as stream:
                 yield stream
 
-    async def _speak_chunks(self, plan: SpeechPlan, place: Place) -> list[tuple[Waveform, ChunkOutcome]]:
-        from utils.audio import join
+    async def _joined(
+        self, plan: SpeechPlan, place: Place, made: list[tuple[float, ChunkOutcome]]
+    ) -> AsyncGenerator[Waveform]:
+        """The speech with its pauses, as it comes. `made` gets the seconds of each chunk and how it came to be."""
+        from utils.audio.join import PauseJoin
 
-        spoken: list[tuple[Waveform, ChunkOutcome]] = []
-        pieces: list[Waveform] = []
+        join = PauseJoin(pauses_ms(plan), plan.model.sample_rate)
+        duration_s = 0.0
         async with self._at_work(plan, place) as stream:
             async for _, event in stream:
                 if isinstance(event, Waveform):
-                    pieces.append(event)
+                    duration_s += event.duration_s
+                    samples = join.add(event.samples)
                 else:
-                    spoken.append((join.in_a_row(pieces, plan.model.sample_rate), event))
-                    pieces = []
-        return spoken
+                    made.append((duration_s, event))
+                    duration_s = 0.0
+                    samples = join.end_chunk()
+                if len(samples):
+                    yield Waveform(samples, plan.model.sample_rate)
 
     async def _plan_conversion(
-        self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation
+        self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation, keep: bool
     ) -> ConversionPlan:
         def plan() -> ConversionPlan:
-            self._outputs.folder(request.folder)
-            self._outputs.check_room()
+            if keep:
+                self._prepare_folder(request.folder)
             return self._conversions.plan(request, engine, reading.check)
 
         return await self._read(plan)
@@ -358,12 +366,12 @@ class CoreEngine:
             work = plan.work(reading.check)
             done = 0
             while batch := await self._read(list, islice(work, plan.at_once)):
-                parts: list[Waveform] = []
+                parts: list[Samples] = []
                 try:
                     async with aclosing(self._host.stream_work(place, batch)) as stream:
                         async for index, event in stream:
                             if isinstance(event, Waveform):
-                                parts.append(event)
+                                parts.append(event.samples)
                             else:
                                 whole = await asyncio.to_thread(in_a_row, parts, plan.model.sample_rate)
                                 yield fitted(whole, batch[index].audio)
@@ -376,21 +384,22 @@ class CoreEngine:
     async def _read(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _in(self._readers, call, *args, **kwargs)
 
-    async def _keep_speech(
+    async def _speech_result(
         self,
         plan: SpeechPlan,
-        join: Callable[[], Waveform],
+        sound: SoundSoFar,
         made: Sequence[tuple[float, ChunkOutcome]],
-        clock: _Clock,
+        clock: Clock,
         *,
         live: bool,
+        keep: bool,
     ) -> SpeechResult:
         outcomes = [outcome for _, outcome in made]
         chunks = spoken_chunks(plan, made)
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
         record = speech_record(plan, self._speech, chunks, live=live)
-        duration_s, files = await self._keep(plan, record, join, clock)
+        duration_s, files = await self._keep(plan, record, sound, clock, keep=keep)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -404,18 +413,16 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, plan: SpeechPlan | ConversionPlan, record: Record, join: Callable[[], Waveform], clock: _Clock
+        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: SoundSoFar, clock: Clock, *, keep: bool
     ) -> tuple[float, Sequence[SavedFile]]:
-        """Join, master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
+        """Master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
-        The duration in seconds, and the files. Adds to the plan's warnings.
+        The duration in seconds, and the files: none if nothing is to be kept. Adds to the plan's warnings.
         """
         cancellation = Cancellation()
 
         def finish() -> tuple[float, Sequence[SavedFile]]:
-            sound = [join()]
-            clock.lap("join_s")
-            done = mastering.master(sound.pop(), plan.options, cancellation.check)
+            done = sound.whole(cancellation.check)
             clock.laps.update(done.laps)
             plan.warnings.extend(done.warnings)
             files = self._outputs.save(
@@ -434,12 +441,14 @@ class CoreEngine:
                 ),
                 check=cancellation.check,
             )
-            if plan.voice.content_hash and not plan.request.voice_file:
-                self._use.record_use(plan.voice.name, plan.voice.content_hash)
             return done.waveform.duration_s, files
 
+        duration_s, files = sound.duration_s, NO_FILES
         try:
-            duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
+            if keep:
+                duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
+            if plan.voice.content_hash and not plan.request.voice_file:
+                await asyncio.to_thread(self._use.record_use, plan.voice.name, plan.voice.content_hash)
         finally:
             cancellation.cancel()
         self._metrics.count_generation(duration_s, clock.total_s)
@@ -453,34 +462,3 @@ async def _in(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, 
 
 def _path_of(voice: VoicePrompt) -> list[Path]:
     return [Path(voice.path)] if voice.path else []
-
-
-class _Clock:
-    """How long each stage took, in seconds; the first begins now."""
-
-    def __init__(self) -> None:
-        self._started_at = self._lap_at = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    @property
-    def total_s(self) -> float:
-        return time.perf_counter() - self._started_at
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage], self._lap_at = now - self._lap_at, now
-
-
-class _Progress:
-    """Says in the log how far a long concatenation has got."""
-
-    def __init__(self, extent: Extent) -> None:
-        self._extent = extent
-        self._said_at = time.monotonic()
-
-    def __call__(self, count: int) -> None:
-        """So many samples are there."""
-        if time.monotonic() - self._said_at > PROGRESS_EVERY_S:
-            self._said_at = time.monotonic()
-            done_s = count / self._extent.sample_rate
-            logger.info("joining done_s=%.0f of_s=%.0f", done_s, self._extent.duration_s)

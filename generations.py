@@ -51,7 +51,7 @@ class SpokenChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Audio that is kept."""
+    """Audio that was made, and the files that it is kept in: none if it was only to be heard."""
 
     files: Sequence[SavedFile]
     duration_s: float

@@ -41,6 +41,7 @@ TAGS = [
     {"name": "voices", "description": "The recordings whose voices can be spoken with."},
     {"name": "recordings", "description": "Recordings to convert."},
     {"name": "outputs", "description": "The generated files."},
+    {"name": "openai", "description": "OpenAI's speech API, for its clients. Every failure has OpenAI's envelope."},
     {"name": "housekeeping", "description": "What is used, and making room."},
     {"name": "system", "description": "Health, configuration."},
 ]
@@ -76,6 +77,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         vc_inputs,
         voices,
     )
+    from routes.openai import addresses
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
     from security.fetch import Fetcher
@@ -146,8 +148,10 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         documentation,
     ):
         app.include_router(part.router)
+    addresses.include(app)
     documentation.mount_assets(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024, uploads=uploads.body_limits(settings.api))
+    app.add_middleware(addresses.Aliases)
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=settings.server.cors_origin_regex.pattern,
@@ -209,7 +213,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--model", help="auto, english, turbo, nano or multilingual: the variant of Chatterbox")
     parser.add_argument("--weights", help="folder with Chatterbox's files", type=from_here)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
-    parser.add_argument("--data-dir", help="folder that holds voices/, vc_inputs/ and outputs/", type=from_here)
+    parser.add_argument("--data-dir", help="folder that holds voices/, vc_inputs/, outputs/ and more", type=from_here)
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
     shipped = PROJECT / "config.yaml"
@@ -230,7 +234,9 @@ def settings_from(arguments: Sequence[str]) -> Settings:
 
 def make_data_folders(settings: Settings) -> None:
     """Raise OSError now, rather than at the first request, if a folder cannot be made or written."""
-    for name in ("voices", "vc_inputs", "outputs"):
+    from management.index import LIBRARIES
+
+    for name in LIBRARIES:
         folder = data_dir(settings) / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -48,7 +48,7 @@ class StorageSettings(Section):
 
     data_dir: Path = Field(
         Path("data"),
-        description="folder of voices/, vc_inputs/ and outputs/; a relative path starts at the project",
+        description="folder of voices/, vc_inputs/, outputs/, consents/; a relative path starts at the project",
     )
     min_free_mb: int = Field(
         256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)"
@@ -352,6 +352,23 @@ class ConcatenationSettings(ExportSettings):
     trim_threshold_ms: int = Field(200, ge=50, le=1000, description="least milliseconds of silence that are cut")
 
 
+ShortName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class OpenAISettings(Section):
+    """OpenAI's speech API below /v1: what its names mean here."""
+
+    save: bool = Field(False, description="true = keep what is spoken in the outputs library, as `save` of a request")
+    voices: dict[ShortName, ShortName] = Field(
+        {},
+        description="voices for OpenAI's names, as in `{alloy: narrators/anna}`; the others get the engine's own",
+    )
+    models: dict[ShortName, ShortName | None] = Field(
+        {"tts-1": None, "tts-1-hd": None, "gpt-4o-mini-tts": None, "gpt-4o-mini-tts-2025-12-15": None},
+        description="other names of models, such as `{tts-1: turbo}`; null = the engine's default",
+    )
+
+
 class LoggingSettings(Section):
     """What the log says and how."""
 
@@ -374,4 +391,5 @@ class Settings(Section):
     speech: SpeechSettings = SpeechSettings()
     conversion: ConversionSettings = ConversionSettings()
     concatenation: ConcatenationSettings = ConcatenationSettings()
+    openai: OpenAISettings = OpenAISettings()
     logging: LoggingSettings = LoggingSettings()

@@ -9,9 +9,8 @@ from fastapi import Query
 
 from api_models.bodies import FormatName, ResponseMode
 from config.settings import ExportSettings, SoundSettings
-from mastering import switched_on
+from mastering import NEED_THE_WHOLE, switched_on
 from resilience.errors import InvalidRequest
-from utils.audio.live_encode import LIVE_FORMATS
 
 ModeQuery = Annotated[
     ResponseMode | None,
@@ -21,7 +20,7 @@ ModeQuery = Annotated[
     ),
 ]
 FormatQuery = Annotated[
-    FormatName | None, Query(description="which of `export_formats` to send; the first that can be, if left out")
+    FormatName | None, Query(description="which of `export_formats` to send; the first of them if left out")
 ]
 
 MODES: dict[str, Literal["file", "json", "live"]] = {
@@ -57,21 +56,13 @@ def delivery(
             field="return_format",
             where=where,
         )
-    if mode != "live":
-        return Delivery(mode, chosen or made[0])
-    assert isinstance(options, SoundSettings)  # nothing else is heard while it is made
-    for switch in switched_on(options):
-        raise InvalidRequest(
-            f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
-            field=switch,
-            kind="not_available_yet",
-        )
-    for name in [chosen] if chosen else made:
-        if name in LIVE_FORMATS:
-            return Delivery(mode, name)
-    raise InvalidRequest(
-        f"live audio can be {' or '.join(LIVE_FORMATS)} in this version",
-        field="return_format" if chosen else "export_formats",
-        where=where,
-        kind="not_available_yet",
-    )
+    if mode == "live":
+        assert isinstance(options, SoundSettings)  # nothing else is heard while it is made
+        for switch in switched_on(options):
+            if switch in NEED_THE_WHOLE:
+                raise InvalidRequest(
+                    f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
+                    field=switch,
+                    kind="not_live",
+                )
+    return Delivery(mode, chosen or made[0])

@@ -30,6 +30,7 @@ from utils.files.atomic import NO_SPACE, TEMPORARY_PREFIX
 from utils.media_types import FORM, media_type
 
 MEGABYTE = 1_000_000
+SAMPLE_BYTES = 10 << 20  # of a recording that comes through OpenAI's API, which names this limit
 FIELDS_BYTES = MEGABYTE  # of a form, beside its files
 MOST_FILES = 100  # of a form that takes several
 MOST_FIELDS = 100  # beside the files: a list of fifty tags may come one by one
@@ -52,6 +53,8 @@ def body_limits(api: ApiSettings) -> Mapping[tuple[str, str], int]:
     upload = api.max_upload_mb * MEGABYTE + FIELDS_BYTES
     restore = api.max_restore_mb * MEGABYTE + FIELDS_BYTES
     return {
+        ("POST", "/v1/audio/voices"): SAMPLE_BYTES + FIELDS_BYTES,
+        ("POST", "/v1/audio/voice_consents"): SAMPLE_BYTES + FIELDS_BYTES,
         ("POST", "/api/v1/voice"): upload,
         ("POST", "/api/v1/vc_input"): upload,
         ("POST", "/api/v1/vc"): 2 * upload,  # the recording and the voice

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "monitoring": {"config", "resilience"},
     "management": {"utils", "config", "resilience", "monitoring"},
     "mastering": {"utils", "config", "resilience"},
+    "making": {"mastering", "utils", "config", "resilience"},
     "planning": {"engines", "utils", "config", "resilience", "monitoring"},
     "conversion": {"planning", "engines", "utils", "config", "resilience", "monitoring"},
     "concatenation": {"planning", "utils", "config", "resilience"},
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     },
     "core_engine": {
         "mastering",
+        "making",
         "planning",
         "conversion",
         "concatenation",
@@ -80,7 +82,7 @@ MAY_IMPORT = {
     },
 }
 MODEL_LIBRARIES = {"torch", "torchaudio", "chatterbox", "transformers"}
-MAY_IMPORT_TORCHAUDIO = PROJECT / "utils" / "audio" / "stretch.py"  # its phase vocoder, on the CPU, where it is used
+MAY_IMPORT_TORCHAUDIO = PROJECT / "utils" / "audio" / "stretchers.py"  # its phase vocoder, on the CPU, where it is used
 
 
 def modules() -> Iterator[tuple[str, Path]]:

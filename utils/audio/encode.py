@@ -24,6 +24,7 @@ from utils.audio.chapters import (
     padding_block,
 )
 from utils.audio.formats import Bitrates
+from utils.audio.quantize import to_16_bits
 from utils.audio.resample import StreamResampler
 from utils.audio.waveform import Extent, Waveform
 
@@ -110,7 +111,7 @@ def _written(file: BinaryIO, content: bytes | memoryview) -> None:
 
 def pcm(samples: NDArray[np.float32]) -> bytes:
     """Signed 16-bit samples, little-endian."""
-    return np.round(samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
+    return to_16_bits(samples).tobytes()
 
 
 def wav_head(sample_rate: int, count: int | None, channels: int = 1) -> bytes:

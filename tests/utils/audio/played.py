@@ -1,4 +1,4 @@
-"""What a player makes of our files: FFmpeg for opus and aac, libsndfile for wav, mp3 and flac, nobody for pcm."""
+"""What a player makes of our files: FFmpeg for opus, aac and flac, libsndfile for wav and mp3, nobody for pcm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.listen import read
 from utils.audio.waveform import Waveform
 
-READERS = {"opus": "ogg", "aac": "aac"}  # FFmpeg's names
+READERS = {"opus": "ogg", "aac": "aac", "flac": "flac"}  # FFmpeg's names
 
 
 def played(content: bytes, format_name: str, pcm_rate: int = 24_000) -> Waveform:
@@ -35,5 +35,5 @@ def told_duration_s(content: bytes, format_name: str) -> float:
 
 def _samples(frame: av.AudioFrame) -> NDArray[np.float32]:
     samples = frame.to_ndarray()
-    full_scale = 32768 if samples.dtype == np.int16 else 1
+    full_scale = {"int16": 1 << 15, "int32": 1 << 31}.get(samples.dtype.name, 1)
     return (samples.reshape(-1) / full_scale).astype(np.float32)
