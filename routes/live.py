@@ -94,7 +94,7 @@ async def _encoded(
         if content:
             yield content
         item = await anext(stream)
-    logger.info("live audio kept files=%d warnings=%s", len(item.files), item.warnings)
+    logger.info("live audio sent files=%d warnings=%s", len(item.files), item.warnings)
 
 
 async def _next(stream: AsyncIterator[LivePiece | Made]) -> LivePiece | Made:
