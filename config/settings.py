@@ -266,6 +266,7 @@ class SoundSettings(ExportSettings):
     normalize_lra: float = Field(
         7.0, ge=1, le=50, description="greatest loudness range in LU; it is narrowed only where it is wider"
     )
+    save: bool = Field(True, description="keep what was sent live, too; all else is kept in any case")
 
 
 class SpeechSettings(SoundSettings):

@@ -135,7 +135,7 @@ async def _encoded(
         if content := await asyncio.to_thread(framed, item):
             yield content
         item = await anext(stream)
-    logger.info("live audio kept files=%d warnings=%s", len(item.files), item.warnings)
+    logger.info("live audio sent files=%d warnings=%s", len(item.files), item.warnings)
     if end := framing.end(duration_s):
         yield end
 
