@@ -53,7 +53,7 @@ class TruePeaks:
 
     Four times the rate, by a transform. Where the upper tenth of the band is not nearly empty, as in noise and what was
     clipped, the wave depends on what a player makes of it, by up to 1 dB: there it is both the whole band's and that
-    of one that fades out, whichever is larger. A parabola through the largest three values finds the top to 0.07 dB,
+    of one that fades out, whichever is larger. A parabola through each top and its neighbours finds it to 0.07 dB,
     where four times the rate alone may miss 0.7 dB.
     """
 
@@ -237,10 +237,12 @@ def _energy(spectrum: NDArray[np.complexfloating[Any, Any]]) -> float:
 
 
 def _tops(fine: Samples, hops: int) -> Samples:
-    """The largest value of each hop, of the parabola through it and its neighbours where it is a top."""
-    inner = fine[1:-1].reshape(hops, -1)
-    at = inner.argmax(axis=1) + np.arange(hops) * inner.shape[1] + 1
-    left, top, right = fine[at - 1], fine[at], fine[at + 1]
-    bend = np.where((left <= top) & (right <= top), 2 * top - left - right, 0)
-    rise = np.square(right - left) / (8 * np.maximum(bend, np.float32(1e-30)))
-    return np.asarray(top + np.where(bend > 0, rise, 0), np.float32)
+    """The largest value of each hop, of the parabolas through its tops and their neighbours.
+
+    Every top counts: of two that are equal at four times the rate, one may rise 0.2 dB further between the values.
+    """
+    left, values, right = fine[:-2], fine[1:-1].copy(), fine[2:]
+    at = np.flatnonzero((left <= values) & (right <= values))
+    bend = 2 * values[at] - left[at] - right[at]
+    values[at] += np.square(right[at] - left[at]) / (8 * np.maximum(bend, np.float32(1e-30)))
+    return np.asarray(values.reshape(hops, -1).max(axis=1), np.float32)

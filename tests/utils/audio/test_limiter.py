@@ -51,6 +51,15 @@ def test_a_peak_between_two_samples_is_seen():
     assert db(true_peak(between)) == pytest.approx(db(heard_peak(between)), abs=0.05)
 
 
+def test_the_higher_of_two_crests_counts_even_where_the_lower_one_is_hit_more_squarely():
+    at = np.arange(4000) / RATE
+    centres = (1000 / RATE, 3000.125 / RATE)  # on a value at four times the rate, and half-way between two
+    bursts = [np.exp(-(((at - centre) * 500) ** 2)) * np.cos(2 * np.pi * 8000 * (at - centre)) for centre in centres]
+    wave = (0.9 * bursts[0] + 0.93 * bursts[1]).astype(np.float32)
+
+    assert db(true_peak(wave)) == pytest.approx(db(0.93), abs=0.05)
+
+
 @pytest.mark.parametrize("name", ["male_voice", "female_voice"])
 @pytest.mark.parametrize("rate", [16_000, 24_000, 44_100])
 def test_the_true_peak_of_a_voice_is_what_another_interpolator_finds(name, rate):
