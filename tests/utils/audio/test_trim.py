@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.speech import say
 from tests.utils.audio.test_join import tone
-from utils.audio.trim import edges, trimmed
+from utils.audio.trim import EdgeListener, edges, trimmed
 from utils.audio.waveform import Waveform
 
 RATE = 24_000
@@ -220,3 +220,31 @@ def test_it_takes_next_to_no_time():
     edges(minute)
 
     assert time.thread_time() - started_s < 0.005 * minute.duration_s  # measured 0.0005 to 0.001, on a busy machine
+
+
+@pytest.mark.parametrize("lengths", [1, 7, 4096])
+def test_edges_are_the_same_however_the_samples_come(lengths: int) -> None:
+    speech = say(SENTENCES[0])
+    samples = np.concatenate([np.zeros(3000, np.float32), speech.samples, np.zeros(5000, np.float32)])[:60_000]
+    listener = EdgeListener(speech.sample_rate)
+
+    for start in range(0, len(samples), 17 * lengths):
+        listener.add(samples[start : start + 17 * lengths])
+
+    assert listener.edges == edges(Waveform(samples, speech.sample_rate))
+
+
+def test_of_a_long_recording_the_beginning_and_the_end_are_listened_to() -> None:
+    rate = 8000
+    minute = (0.2 * np.random.default_rng(0).standard_normal(60 * rate)).astype(np.float32)
+    silent = np.zeros_like(minute)
+    listener = EdgeListener(rate)
+    for part in [silent, *[minute] * 22, silent, silent]:
+        listener.add(part)
+    lost = EdgeListener(rate)
+    for part in [*[silent] * 11, *[minute] * 3, *[silent] * 11]:
+        lost.add(part)
+
+    assert listener.edges == pytest.approx((60 * rate, 23 * 60 * rate), abs=0.02 * rate)
+    assert lost.edges == (0, 25 * 60 * rate)
+    assert sum(len(levels) for levels in (*listener._beginning, *listener._end)) < 130_000
