@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from utils.concatenation.timeline import Clip, Silence, Timeline
 
 EXACT = ("wav", "flac", "aiff")  # formats whose files are decoded as long as the library says that they are
-CARRY_CHAPTERS = ("mp3", "opus", "flac")
+MOST_CHAPTERS = {"mp3": 65_025, "opus": 1000, "flac": 1000}  # that a file can carry; the others carry none
 # Seconds of work for a second of audio, about, on one core of 2020.
 READING_S, RESAMPLING_S, LIMITING_S = 0.002, 0.002, 0.003
 ENCODING_S = {"wav": 0.001, "mp3": 0.012, "flac": 0.003, "opus": 0.02, "aac": 0.02, "pcm": 0.001}
@@ -224,6 +224,6 @@ def _without_effect(request: ConcatenationRequest, options: ConcatenationSetting
         yield "seed has no effect: no pauses are drawn"
     if request.overwrite and not request.output_filename:
         yield "overwrite has no effect without output_filename"
-    mute = [name for name in options.export_formats if name not in CARRY_CHAPTERS]
+    mute = [name for name in options.export_formats if MOST_CHAPTERS.get(name, 0) < len(whole.clips)]
     if request.chapters and mute:
         yield f"chapters are in the reply, but not in the file: {', '.join(mute)}"
