@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,7 @@ from utils.audio.waveform import Extent
 if TYPE_CHECKING:
     from utils.audio.chapters import Chapter
     from utils.audio.measures import Measures
-    from utils.concatenation.timeline import Clip, Silence, Timeline
+    from utils.concatenation.timeline import Clip, Joining, Silence, Timeline
 
 EXACT = ("wav", "flac", "aiff")  # formats whose files are decoded as long as the library says that they are
 MOST_CHAPTERS = {"mp3": 65_025, "opus": 1000, "flac": 1000}  # that a file can carry; the others carry none
@@ -141,8 +141,8 @@ class ConcatenationPlanner:
         seed = request.seed or random_seed()
         found = _Found(self._outputs, options, check)
         parts = [part if isinstance(part, Silence) else found.clip(part) for part in request.parts]
-        how = options.model_dump(include=set(Joining.__dataclass_fields__))
-        whole = timeline(parts, Joining(**how, seed=seed))
+        how = Joining(**options.model_dump(include=set(Joining.__dataclass_fields__)), seed=seed)
+        whole = timeline(_driven(parts, how, check), how)
         warnings = [*whole.warnings, *_without_effect(request, options, whole)]
         return ConcatenationPlan(request, options, seed, whole, list(found.source_files), warnings)
 
@@ -203,6 +203,25 @@ class _Found:
         if path not in self._extents:
             self._extents[path] = self._outputs.measured_extent(path, self._check)
         return self._extents[path]
+
+
+def _driven(parts: Sequence[Clip | Silence], how: Joining, check: Check) -> list[Clip | Silence]:
+    """The parts, each clip with the gain that the limiter will take. Equal ones are listened to once."""
+    from utils.concatenation.levels import drive_db
+    from utils.concatenation.render import told_of
+    from utils.concatenation.timeline import Clip, channels_of
+
+    clips = [part for part in parts if isinstance(part, Clip)]
+    channels = channels_of(clips, how)
+    drives: dict[tuple[Path, float], float] = {}
+    for clip in clips if how.normalize_levels else ():
+        if (clip.path, clip.gain_db) not in drives:
+            with told_of(clip.source):
+                drives[clip.path, clip.gain_db] = drive_db(clip, how, channels, check)
+    return [
+        replace(part, drive_db=drives.get((part.path, part.gain_db), 0.0)) if isinstance(part, Clip) else part
+        for part in parts
+    ]
 
 
 def _without_effect(request: ConcatenationRequest, options: ConcatenationSettings, whole: Timeline) -> Iterator[str]:
