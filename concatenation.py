@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,10 +16,10 @@ from utils.audio.waveform import Extent
 if TYPE_CHECKING:
     from utils.audio.chapters import Chapter
     from utils.audio.measures import Measures
-    from utils.concatenation.timeline import Clip, Silence, Timeline
+    from utils.concatenation.timeline import Clip, Joining, Silence, Timeline
 
 EXACT = ("wav", "flac", "aiff")  # formats whose files are decoded as long as the library says that they are
-CARRY_CHAPTERS = ("mp3", "opus", "flac")
+MOST_CHAPTERS = {"mp3": 65_025, "opus": 1000, "flac": 1000}  # that a file can carry; the others carry none
 # Seconds of work for a second of audio, about, on one core of 2020.
 READING_S, RESAMPLING_S, LIMITING_S = 0.002, 0.002, 0.003
 ENCODING_S = {"wav": 0.001, "mp3": 0.012, "flac": 0.003, "opus": 0.02, "aac": 0.02, "pcm": 0.001}
@@ -141,8 +141,8 @@ class ConcatenationPlanner:
         seed = request.seed or random_seed()
         found = _Found(self._outputs, options, check)
         parts = [part if isinstance(part, Silence) else found.clip(part) for part in request.parts]
-        how = options.model_dump(include=set(Joining.__dataclass_fields__))
-        whole = timeline(parts, Joining(**how, seed=seed))
+        how = Joining(**options.model_dump(include=set(Joining.__dataclass_fields__)), seed=seed)
+        whole = timeline(_driven(parts, how, check), how)
         warnings = [*whole.warnings, *_without_effect(request, options, whole)]
         return ConcatenationPlan(request, options, seed, whole, list(found.source_files), warnings)
 
@@ -205,6 +205,25 @@ class _Found:
         return self._extents[path]
 
 
+def _driven(parts: Sequence[Clip | Silence], how: Joining, check: Check) -> list[Clip | Silence]:
+    """The parts, each clip with the gain that the limiter will take. Equal ones are listened to once."""
+    from utils.concatenation.levels import drive_db
+    from utils.concatenation.render import told_of
+    from utils.concatenation.timeline import Clip, channels_of
+
+    clips = [part for part in parts if isinstance(part, Clip)]
+    channels = channels_of(clips, how)
+    drives: dict[tuple[Path, float], float] = {}
+    for clip in clips if how.normalize_levels else ():
+        if (clip.path, clip.gain_db) not in drives:
+            with told_of(clip.source):
+                drives[clip.path, clip.gain_db] = drive_db(clip, how, channels, check)
+    return [
+        replace(part, drive_db=drives.get((part.path, part.gain_db), 0.0)) if isinstance(part, Clip) else part
+        for part in parts
+    ]
+
+
 def _without_effect(request: ConcatenationRequest, options: ConcatenationSettings, whole: Timeline) -> Iterator[str]:
     """What was asked for and changes nothing, or not all that it might."""
     fades = any(clip.fades_in or clip.fades_out for clip in whole.clips)
@@ -224,6 +243,6 @@ def _without_effect(request: ConcatenationRequest, options: ConcatenationSetting
         yield "seed has no effect: no pauses are drawn"
     if request.overwrite and not request.output_filename:
         yield "overwrite has no effect without output_filename"
-    mute = [name for name in options.export_formats if name not in CARRY_CHAPTERS]
+    mute = [name for name in options.export_formats if MOST_CHAPTERS.get(name, 0) < len(whole.clips)]
     if request.chapters and mute:
         yield f"chapters are in the reply, but not in the file: {', '.join(mute)}"

@@ -52,6 +52,7 @@ FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
 JOINING_AT_ONCE = 2
 NO_FILES: Sequence[SavedFile] = ()
+USED_BY_JOINING = ("utils.concatenation.render", "utils.audio.measures", "utils.audio.loudness", "utils.audio.encode")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,7 +140,8 @@ class CoreEngine:
 
     def warm_up(self) -> None:
         """Import what is left out of the start, so that the first request does not wait for it."""
-        for name in ("utils.audio.join", "utils.audio.live_encode", "utils.audio.trim", "soundfile", "av"):
+        heard = ("utils.audio.join", "utils.audio.live_encode", "utils.audio.trim")
+        for name in (*heard, *USED_BY_JOINING, "soundfile", "av"):
             importlib.import_module(name)
         mastering.warm_up(self._speech)
 

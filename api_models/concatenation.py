@@ -29,7 +29,7 @@ from utils.audio.formats import FORMATS
 from utils.concatenation.notation import silence_ms
 from utils.concatenation.timeline import Silence
 
-MOST_PARTS = 5000
+MOST_PARTS = 10_000
 MOST_UPLOADS = 100
 EXTENSIONS = (*FORMATS, "json")
 OF_ORIGINALS = "_original"  # the library has a meaning for it

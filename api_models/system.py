@@ -44,6 +44,7 @@ class HealthReply(SuccessReply):
 class ConfigReply(SuccessReply):
     tts_defaults: dict[str, Any]
     vc_defaults: dict[str, Any]
+    concat_defaults: dict[str, Any]
     supported_formats: list[str]
     api_limits: dict[str, Any]
     engine: dict[str, Any] = Field(description="what the loaded engine speaks and heeds")

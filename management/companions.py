@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,8 @@ from utils.files.paths import relative_parts
 
 logger = logging.getLogger(__name__)
 
-COMPANION_LIMIT = 4 << 20  # bytes; what is larger was not written by us
+COMPANION_LIMIT = 16 << 20  # bytes; what is larger was not written by us
+READ_AT_ONCE = 1 << 20
 DEEPEST = 20
 FIRST_YEAR, LAST_YEAR = 1980, 2100  # of the times in companions; what else is there is a slip
 MOST = 1e9  # of seconds, hertz, channels: what is more was not measured
@@ -120,10 +121,14 @@ def is_same(path: Path, recorded: Mapping[str, Any], *, by_content: bool = False
     return recorded.get("content_hash") == content_hash(path)
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+def content_hash(path: Path, check: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file, in hex. `check` is called between blocks and may raise to leave."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(READ_AT_ONCE):
+            check()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def facts_in(recorded: Mapping[str, Any]) -> AudioFacts | None:

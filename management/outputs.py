@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -268,7 +269,7 @@ class Outputs:
     ) -> list[OutputFile]:
         """Give the files of one generation their names, with a companion that tells of them."""
         prefix = self._prefix(folder)
-        staged = {f"{prefix}{file.name}": file.staged() for file in written}
+        staged = {f"{prefix}{file.name}": file.staged(check) for file in written}
         listed = [{"filename": file.name, **one.record()} for file, one in zip(written, staged.values(), strict=True)]
         placed = self.store.place(staged, {**companion, "files": listed}, overwrite=overwrite, check=check)
         return [
@@ -287,10 +288,12 @@ class _Written:
     path: Path
     facts: AudioFacts
 
-    def staged(self) -> Staged:
+    def staged(self, check: Callable[[], None]) -> Staged:
+        """Brought to disk already: gigabytes take seconds, in which whoever places them would hold up all others."""
         self.file.flush()
+        os.fsync(self.file.fileno())
         facts = replace(self.facts, format=self.format.name)
-        return Staged(self.file, self.path, facts, content_hash(self.path), None)
+        return Staged(self.file, self.path, facts, content_hash(self.path, check), None)
 
 
 def _state(path: Path) -> tuple[int, int]:

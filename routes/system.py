@@ -93,6 +93,7 @@ async def configuration(settings: SettingsDep, host: HostDep) -> ConfigReply:
         message="what is reported is what is applied",
         tts_defaults=settings.speech.model_dump(mode="json"),
         vc_defaults=settings.conversion.model_dump(mode="json"),
+        concat_defaults=settings.concatenation.model_dump(mode="json"),
         supported_formats=list(FORMATS),
         api_limits={
             **settings.api.model_dump(mode="json"),

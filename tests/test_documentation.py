@@ -56,6 +56,9 @@ def examples() -> list[Example]:
 def test_an_example_does_what_its_page_says(example: Example, server: Server, tmp_path: Path) -> None:
     (server.data_dir / "voices" / "anna.wav").write_bytes(vowels_wav(200))
     (server.data_dir / "vc_inputs" / "interview.wav").write_bytes(vowels_wav(110))
+    for name, fundamental_hz in {"intro.wav": 180, "part1.wav": 120, "part2.wav": 130, "part3.wav": 140}.items():
+        (server.data_dir / "outputs" / name).write_bytes(vowels_wav(fundamental_hz))
+    (server.data_dir / "outputs" / "music.wav").write_bytes(vowels_wav(220))
     for name, fundamental_hz in {"me.wav": 160, "interview.wav": 110}.items():  # the reader's own, to upload
         (tmp_path / name).write_bytes(vowels_wav(fundamental_hz))
 

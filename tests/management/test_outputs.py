@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from management.libraries import Libraries
 from management.outputs import OutputFile, Outputs
 from management.stored import Selection
-from resilience.errors import FileMissing, InvalidPath
-from tests.management.sounds import drop, found, listed, on_disk, tone
+from resilience.errors import FileMissing, InvalidAudio, InvalidPath, NameTaken
+from tests.management.sounds import drop, found, listed, on_disk, opened, tone
 from utils.audio.formats import Bitrates
-from utils.audio.waveform import Waveform
+from utils.audio.waveform import Extent, Waveform
 
 SOUND = Waveform((0.1 * np.sin(np.arange(12_000) / 10)).astype(np.float32), 24_000)
 
@@ -182,3 +183,102 @@ def test_generations_of_one_moment_have_names_of_their_own(outputs: Outputs) -> 
     names = {file.relative for _ in range(5) for file in save(outputs, formats=["wav"])}
 
     assert len(names) == 5
+
+
+# What comes in blocks, and measures
+
+
+def save_stream(outputs: Outputs, blocks: Any = None, **changes: Any) -> list[OutputFile]:
+    samples = SOUND.samples[:, np.newaxis]
+    asked: dict[str, Any] = {
+        "stem": "joined",
+        "folder": None,
+        "formats": ["wav", "mp3"],
+        "bitrates": Bitrates(),
+        "chapters": [],
+        "companion": lambda: {"type": "concat"},
+        "overwrite": False,
+        "check": lambda: None,
+    }
+    extent = Extent(len(samples), SOUND.sample_rate)
+    return outputs.save_stream(np.array_split(samples, 5) if blocks is None else blocks, extent, **{**asked, **changes})
+
+
+def test_what_comes_in_blocks_is_kept_as_what_is_there_at_once(outputs: Outputs) -> None:
+    at_once, stream = save(outputs, formats=["wav", "flac"]), save_stream(outputs, formats=["wav", "flac"])
+
+    for one, other in zip(at_once, stream, strict=True):
+        assert one.path.read_bytes() == other.path.read_bytes()
+        facts = outputs.store.get(other.relative).facts
+        assert facts == outputs.store.get(one.relative).facts
+    assert [file.relative for file in stream] == ["joined.wav", "joined.flac"]
+
+
+def test_a_stream_that_breaks_off_leaves_nothing(outputs: Outputs) -> None:
+    def breaks_off() -> Iterator[Any]:
+        yield SOUND.samples[:100, np.newaxis]
+        raise FileMissing("gone")
+
+    with pytest.raises(FileMissing):
+        save_stream(outputs, breaks_off(), formats=["wav", "mp3", "flac", "opus", "aac"])
+
+    assert on_disk(outputs.store.root) == []
+
+
+def test_a_name_that_is_taken_is_taken_in_every_format(outputs: Outputs) -> None:
+    save_stream(outputs, formats=["wav", "mp3"])
+
+    with pytest.raises(NameTaken):
+        save_stream(outputs, formats=["flac"])
+    with pytest.raises(NameTaken):
+        outputs.refuse_taken(None, "Joined", overwrite=True)
+    replaced = save_stream(outputs, formats=["flac", "wav"], overwrite=True)
+
+    assert on_disk(outputs.store.root) == ["joined.flac", "joined.json", "joined.wav"]
+    assert listed(outputs.store) == ["joined.flac", "joined.wav"]
+    assert {file.format.name for file in replaced} == {"flac", "wav"}
+
+
+def test_a_clip_is_measured_once_whatever_it_is_called(outputs: Outputs, tmp_path: Path) -> None:
+    path = drop(tmp_path / "clip.wav", tone(duration_s=1))
+
+    measured = outputs.measured(path, "hash of it")
+    path.unlink()
+
+    assert outputs.measured(path, "hash of it") == measured
+    with pytest.raises(FileMissing):
+        outputs.measured(path, "another")
+
+
+def test_measures_of_what_is_gone_are_forgotten_at_the_next_start(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    kept = first.outputs.find(save_stream(first.outputs, formats=["wav"])[0].relative)
+    measured = first.outputs.measured(kept.path, kept.content_hash)
+    passing = drop(tmp_path / "upload.wav", tone(duration_s=1))
+    first.outputs.measured(passing, "an upload's")
+    first.close()
+    passing.unlink()
+
+    second = opened(tmp_path)
+    kept.path.rename(tmp_path / "away.wav")
+    again = second.outputs.measured(kept.path, kept.content_hash)
+    with pytest.raises(FileMissing):
+        second.outputs.measured(passing, "an upload's")
+    second.close()
+
+    assert again == measured
+
+
+def test_what_is_there_but_no_audio_is_told_from_what_is_not_there(outputs: Outputs) -> None:
+    drop(outputs.store.root / "notes.txt", b"words")
+    drop(outputs.store.root / "bare.pcm", b"\0\0" * 8000)
+    drop(outputs.store.root / "broken.wav", b"RIFF")
+
+    for name in ("notes.txt", "bare.pcm", "broken.wav"):
+        with pytest.raises(InvalidAudio):
+            outputs.find(name)
+    for name in ("other.txt", "other.wav"):
+        with pytest.raises(FileMissing):
+            outputs.find(name)
+    with pytest.raises(InvalidPath):
+        outputs.find("../outputs/notes.txt")

@@ -6,12 +6,12 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+MOST_COMMENTS = 1000
 MOST_OF_A_TABLE = 255  # its count is a byte
 NOWHERE = 0xFFFFFFFF  # of an offset in bytes: go by the time
 TOP, ORDERED = 0b10, 0b01
 UTF_16 = b"\x01"
 COMMENT_BLOCK, PADDING_BLOCK, LAST_BLOCK = 4, 1, 0x80  # of FLAC
-MOST_OF_A_BLOCK = (1 << 24) - 1  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,11 @@ def id3_tag(chapters: Sequence[Chapter]) -> bytes:
 
 
 def comments(chapters: Sequence[Chapter]) -> Iterator[tuple[str, str]]:
-    """The names and values of the comments that Ogg and FLAC carry."""
-    digits = max(3, len(str(len(chapters))))
-    for number, chapter in enumerate(chapters, start=1):
-        milliseconds = round(chapter.start_s * 1000)
-        minutes, seconds = divmod(milliseconds / 1000, 60)
-        name = f"CHAPTER{number:0{digits}}"
+    """The names and values of the comments that Ogg and FLAC carry. Their numbers have three digits, so more than
+    `MOST_COMMENTS` chapters cannot be told, and none is."""
+    for number, chapter in enumerate(chapters if len(chapters) <= MOST_COMMENTS else ()):
+        minutes, seconds = divmod(round(chapter.start_s * 1000) / 1000, 60)
+        name = f"CHAPTER{number:03}"
         yield name, f"{int(minutes) // 60:02}:{int(minutes) % 60:02}:{seconds:06.3f}"
         yield f"{name}NAME", chapter.title
 

@@ -16,7 +16,6 @@ from utils.audio.av_encode import AAC, OPUS, AvEncoder, Coding, rate_for
 from utils.audio.chapters import (
     COMMENT_BLOCK,
     LAST_BLOCK,
-    MOST_OF_A_BLOCK,
     Chapter,
     comment_block,
     comments,
@@ -67,9 +66,9 @@ def encoding(
 
     wav as 32-bit float, mp3 at a constant bit rate, flac with 24 bits, opus in Ogg, aac in ADTS, pcm as bare 16-bit
     samples. Equal samples give equal bytes. Blocks have the shape (n,) or (n, channels); there are one or two channels.
-    mp3, opus and flac carry `chapters`. The file is whole when the block is left, unless by an exception; it must be
-    seekable. Takes a thread's time: about 0.02 s per second of audio for mp3, opus and aac, next to nothing for the
-    others.
+    mp3 carries `chapters`, and so do opus and flac, up to a thousand. The file is whole when the block is left, unless
+    by an exception; it must be seekable. Takes a thread's time: about 0.02 s per second of audio for mp3, opus and aac,
+    next to nothing for the others.
     """
     match format_name:
         case "wav":
@@ -159,8 +158,6 @@ def _flac(file: BinaryIO, extent: Extent, chapters: Sequence[Chapter]) -> Iterat
     """With chapters the file is written further back at first: the comments, with their encoder's name, and blocks of
     padding then take the place of what comes before the frames."""
     room = len(comment_block(chapters, b"")) + 4 if chapters else 0
-    if room > MOST_OF_A_BLOCK:
-        raise ValueError("more chapters than FLAC can carry")
     file.seek(room)
     with _by_soundfile(file, extent, format="FLAC", subtype="PCM_24") as write:
         yield write

@@ -16,7 +16,7 @@ from utils.audio.limiter import Limiter
 from utils.audio.long_recording import CHANGED, opened
 from utils.audio.resample import MISS, StreamResampler
 from utils.audio.waveform import Extent
-from utils.concatenation.timeline import PlacedClip, PlacedSilence, Timeline
+from utils.concatenation.timeline import PlacedClip, PlacedSilence, Timeline, factor
 
 Block = NDArray[np.float32]
 Check = Callable[[], None]
@@ -69,7 +69,8 @@ def told_of(source: str) -> Iterator[None]:
     try:
         yield
     except (InvalidAudio, FileMissing) as error:
-        raise type(error)(f"{source}: {error.message}", detail=error.detail) from error
+        sentence = error.message if source in error.message else f"{source}: {error.message}"
+        raise type(error)(sentence, detail=error.detail) from error
 
 
 def _heard(entry: PlacedClip, timeline: Timeline, check: Check) -> Generator[Block]:
@@ -83,7 +84,7 @@ def _heard(entry: PlacedClip, timeline: Timeline, check: Check) -> Generator[Blo
         if entry.ceiling is not None:
             stream = _limited(stream, entry, to.channels)
         elif entry.gain_db:
-            stream = (block * np.float32(_factor(entry.gain_db)) for block in stream)
+            stream = (block * np.float32(factor(entry.gain_db)) for block in stream)
         if extent.sample_rate != to.sample_rate:
             stream = _fitted(_resampled(stream, extent.sample_rate, to), entry.length)
         yield from _faded(stream, entry, timeline.curve)
@@ -104,7 +105,7 @@ def _part(stream: Iterator[Block], first: int, last: int) -> Iterator[Block]:
 
 def _limited(stream: Iterator[Block], entry: PlacedClip, channels: int) -> Iterator[Block]:
     assert entry.ceiling is not None
-    limiter = Limiter(entry.clip.extent.sample_rate, channels, entry.ceiling, _factor(entry.gain_db))
+    limiter = Limiter(entry.clip.extent.sample_rate, channels, entry.ceiling, factor(entry.gain_db))
     for block in stream:
         yield limiter.add(block)
     yield limiter.rest()
@@ -145,7 +146,3 @@ def _faded(stream: Iterator[Block], entry: PlacedClip, curve: Curve) -> Iterator
                 block[len(block) - len(gains) :] *= gains[:, np.newaxis]
         yield block
         start = end
-
-
-def _factor(db: float) -> float:
-    return float(10 ** (db / 20))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,13 +19,16 @@ ChannelChoice = Literal["mono", "stereo", "auto"]
 
 SHORTEST_PAUSE_MS = 50.0
 MOST_GAIN_DB = 30.0  # of levelling: with more of it, what gets louder is the noise
-HEAVY_DB = 6.0  # over the ceiling: beyond, the limiter is heard, and the clip stays softer than the others
+MOST_DRIVE_DB, HEAVY_DB = 10.0, 6.0  # of gain against the limiter; beyond the latter it is heard
 NAMED = 3  # clips in one warning, of any number that it is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """A file to be joined. `source` is what people call it; `measures` are needed to trim, level or amplify it."""
+    """A file to be joined. `source` is what people call it; `measures` are needed to trim, level or amplify it.
+
+    `drive_db` makes up for what the limiter takes from its loudness (see `levels`).
+    """
 
     source: str
     path: Path
@@ -36,6 +38,7 @@ class Clip:
     gain_db: float = 0.0
     fade_in_ms: float = 0.0
     fade_out_ms: float = 0.0
+    drive_db: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,7 @@ def timeline(parts: Sequence[Clip | Silence], joining: Joining) -> Timeline:
     """
     clips = [part for part in parts if isinstance(part, Clip)]
     rate = max(clip.extent.sample_rate for clip in clips)
-    stereo = joining.channels == "stereo" or (
-        joining.channels == "auto" and any(clip.extent.channels > 1 for clip in clips)
-    )
-    channels = 2 if stereo else 1
+    channels = channels_of(clips, joining)
     placed = [_cut(part, joining, rate) if isinstance(part, Clip) else part for part in parts]
     warnings = [*_trimming(placed, joining)]
     entries = _leveled(_faded(_met(placed, joining, rate, warnings), rate, warnings), joining, channels, warnings)
@@ -180,6 +180,29 @@ def timeline(parts: Sequence[Clip | Silence], joining: Joining) -> Timeline:
         starting.append(replace(entry, start=position))
         position += entry.length
     return Timeline(starting, Extent(position, rate, channels), joining.crossfade_curve, warnings)
+
+
+def channels_of(clips: Sequence[Clip], joining: Joining) -> int:
+    """Of the whole."""
+    is_wide = any(clip.extent.channels > 1 for clip in clips)
+    return 2 if joining.channels == "stereo" or (joining.channels == "auto" and is_wide) else 1
+
+
+def gains_of(clip: Clip, joining: Joining, channels: int) -> tuple[float, float | None]:
+    """A clip's gain in dB, and the true peak that it must not exceed, if the gain would lift it above."""
+    level = clip.measures.level(channels) if clip.measures else None
+    if level is None:
+        return clip.gain_db, None
+    gain_db = clip.gain_db
+    if joining.normalize_levels and level.loudness_lufs is not None:
+        gain_db += min(joining.level_lufs - level.loudness_lufs, MOST_GAIN_DB)
+    is_lifted = joining.normalize_levels or clip.gain_db > 0
+    ceiling = factor(joining.level_tp)
+    return gain_db, ceiling if is_lifted and level.true_peak * factor(gain_db) > ceiling else None
+
+
+def factor(db: float) -> float:
+    return float(10 ** (db / 20))
 
 
 def samples(duration_ms: float, sample_rate: int) -> int:
@@ -258,31 +281,25 @@ def _faded(entries: Sequence[Entry], rate: int, warnings: list[str]) -> Iterator
 
 def _leveled(entries: Iterator[Entry], joining: Joining, channels: int, warnings: list[str]) -> list[Entry]:
     """The clips with their gains, and a ceiling where a gain would lift their peak above it."""
-    silent, quiet, heavy, leveled = [], [], [], []
+    leveled: list[Entry] = []
+    silent, quiet, heavy = [], [], []
     for entry in entries:
-        level = entry.clip.measures.level(channels) if isinstance(entry, PlacedClip) and entry.clip.measures else None
-        if isinstance(entry, PlacedSilence) or level is None:
-            gained = entry if isinstance(entry, PlacedSilence) else replace(entry, gain_db=entry.clip.gain_db)
-            leveled.append(gained)
+        if isinstance(entry, PlacedSilence):
+            leveled.append(entry)
             continue
-        source, gain_db = entry.clip.source, 0.0
-        if joining.normalize_levels and level.loudness_lufs is None:
-            silent.append(source)
-        elif joining.normalize_levels and level.loudness_lufs is not None:
-            wanted_db = joining.level_lufs - level.loudness_lufs
-            gain_db = min(wanted_db, MOST_GAIN_DB)
-            if gain_db < wanted_db:
-                quiet.append(source)
-        gain_db += entry.clip.gain_db
-        over_db = _db(level.true_peak) + gain_db - joining.level_tp
-        is_limited = over_db > 0 and (joining.normalize_levels or entry.clip.gain_db > 0)
-        if is_limited and over_db > HEAVY_DB:
-            heavy.append(source)
-        leveled.append(replace(entry, gain_db=gain_db, ceiling=_factor(joining.level_tp) if is_limited else None))
+        clip = entry.clip
+        gain_db, ceiling = gains_of(clip, joining, channels)
+        leveled.append(replace(entry, gain_db=gain_db + clip.drive_db, ceiling=ceiling))
+        loudness_lufs = clip.measures.level(channels).loudness_lufs if clip.measures else None
+        if joining.normalize_levels and loudness_lufs is None:
+            silent.append(clip.source)
+        elif joining.normalize_levels and loudness_lufs is not None:
+            quiet += [clip.source] if joining.level_lufs - loudness_lufs > MOST_GAIN_DB else []
+            heavy += [clip.source] if clip.drive_db > HEAVY_DB else []
     for sources, sentence in (
         (silent, "nothing is heard in it, so its level was not changed"),
         (quiet, f"its level would take more than {MOST_GAIN_DB:g} dB, so it stays softer, not to raise its noise"),
-        (heavy, f"its peaks are limited by more than {HEAVY_DB:g} dB, so it stays softer"),
+        (heavy, "its level takes heavy limiting, so it is rougher than before, and may stay softer"),
     ):
         if sources:
             warnings.append(f"{_named(sources)}: {sentence}")
@@ -332,11 +349,3 @@ def _span(start: int, length: int, sample_rate: int) -> dict[str, Any]:
         "start_sample": start,
         "samples": length,
     }
-
-
-def _factor(db: float) -> float:
-    return float(10 ** (db / 20))
-
-
-def _db(factor: float) -> float:
-    return 20 * math.log10(max(factor, 1e-9))

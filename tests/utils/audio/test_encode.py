@@ -10,9 +10,10 @@ import soundfile
 
 from tests.listen import fundamental_hz, loudness_lufs
 from tests.utils.audio.played import played
-from utils.audio.encode import PART, pcm, write_audio
+from utils.audio.decode import open_recording
+from utils.audio.encode import PART, encoding, pcm, wav_head, write_audio
 from utils.audio.formats import FORMATS, Bitrates
-from utils.audio.waveform import Waveform
+from utils.audio.waveform import Extent, Waveform
 
 
 def encode(waveform: Waveform, format_name: str, mp3_bitrate_kbps: int) -> bytes:
@@ -109,3 +110,54 @@ def test_writing_pcm_can_be_left_between_parts() -> None:
         write_audio(Waveform(np.zeros(3_000_000, np.float32), 24_000), file, "pcm", Bitrates(), leave_at_the_third)
 
     assert len(file.getvalue()) == 2 * 2 * PART
+
+
+@pytest.mark.parametrize("format_name", list(FORMATS))
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_file_is_the_same_however_its_samples_come(format_name: str, channels: int) -> None:
+    samples = (0.1 * np.random.default_rng(3).standard_normal((70_001, channels))).astype(np.float32)
+
+    def written(parts: int) -> bytes:
+        file = io.BytesIO()
+        with encoding(file, format_name, Extent(len(samples), 24_000, channels), Bitrates()) as add:
+            for part in np.array_split(samples, parts):
+                add(part)
+        return file.getvalue()
+
+    if format_name in ("opus", "aac", "mp3"):  # their encoders are given the parts as they are
+        assert len(written(1)) == pytest.approx(len(written(9)), rel=0.02)
+    else:
+        assert written(1) == written(9)
+
+
+@pytest.mark.parametrize("format_name", ["wav", "flac", "mp3", "opus"])
+@pytest.mark.parametrize("rate", [22_050, 44_100, 96_000])
+def test_stereo_comes_back_as_stereo(format_name: str, rate: int) -> None:
+    seconds = np.arange(rate) / rate
+    samples = 0.3 * np.sin(2 * np.pi * np.outer(seconds, [440, 880])).astype(np.float32)
+    file = io.BytesIO()
+
+    with encoding(file, format_name, Extent(rate, rate, 2), Bitrates()) as add:
+        add(samples)
+
+    heard, heard_rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    assert heard.shape == (heard_rate, 2)
+    for side, hz in enumerate((440, 880)):
+        spectrum = np.abs(np.fft.rfft(heard[:, side]))
+        assert spectrum.argmax() == hz
+
+
+def test_a_wav_of_more_than_4_gib_is_read_to_its_end(tmp_path: Path) -> None:
+    count, end = (1 << 30) + 1000, np.linspace(-1, 1, 500, dtype=np.float32)
+    path = tmp_path / "large.wav"
+    with path.open("wb") as file:
+        file.write(wav_head(24_000, count))
+        file.seek(4 * (count - len(end)), io.SEEK_CUR)  # what is passed over takes no room on the disk
+        file.write(end.tobytes())
+
+    with soundfile.SoundFile(path) as opened:
+        assert (opened.format, opened.frames, opened.samplerate) == ("RF64", count, 24_000)
+        opened.seek(-len(end), io.SEEK_END)
+        assert np.array_equal(opened.read(dtype="float32"), end)
+    with open_recording(path) as recording:
+        assert recording.format == "wav"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.utils.audio.coded import speech
-from utils.audio.limiter import HOPS_PER_S, gain_curve, hop_length, shape, true_peak, true_peaks
+from utils.audio.limiter import HOPS_PER_S, Limiter, TruePeaks, gain_curve, hop_length, shape, true_peak, true_peaks
 
 RATE = 24_000
 
@@ -199,3 +199,51 @@ def test_it_can_be_left_at_any_time():
     ):
         with pytest.raises(Left):
             work()
+
+
+def cut(samples, lengths):
+    """The samples in blocks of these lengths, over and over."""
+    start, turn = 0, 0
+    while start < len(samples):
+        yield samples[start : start + lengths[turn % len(lengths)]]
+        start += lengths[turn % len(lengths)]
+        turn += 1
+
+
+@pytest.mark.parametrize("count", [1, 11, 12, 13, 500, 15_360, 16_000, 100_003])
+@pytest.mark.parametrize("lengths", [[1000], [7, 40_000], [1 << 20]])
+@pytest.mark.parametrize("hop", [12, 15_360])
+def test_peaks_of_blocks_are_those_of_the_whole(count, lengths, hop):
+    samples = np.random.default_rng(count).uniform(-1, 1, count).astype(np.float32)
+    meter = TruePeaks(hop)
+
+    peaks = [*(meter.add(block) for block in cut(samples, lengths)), meter.rest()]
+
+    assert np.array_equal(np.concatenate(peaks), true_peaks(samples, hop))
+
+
+@pytest.mark.parametrize("count", [1, 13, 5000, 100_003])
+@pytest.mark.parametrize("lengths", [[1000], [1, 40_000], [1 << 20]])
+@pytest.mark.parametrize("rate", [8_000, 24_000, 44_100])
+def test_blocks_are_limited_as_the_whole_is(count, lengths, rate):
+    samples = np.random.default_rng(count).uniform(-1, 1, count).astype(np.float32)
+    samples[count // 3 : count // 2] *= 0.1
+    limiter = Limiter(rate, 1, ceiling=0.5, gain=2.0)
+
+    blocks = [*(limiter.add(block) for block in cut(samples[:, np.newaxis], lengths)), limiter.rest()]
+
+    whole = np.concatenate(blocks)[:, 0]
+    assert len(whole) == count
+    assert np.allclose(whole, limited(2 * samples, 0.5, rate), atol=2e-6)
+
+
+def test_both_channels_are_limited_by_one_gain():
+    left = speech(3)[: 2 * RATE]
+    both = np.stack([left / np.abs(left).max(), 0.1 * left / np.abs(left).max()], axis=1).astype(np.float32)
+    limiter = Limiter(RATE, 2, ceiling=0.25)
+
+    whole = np.concatenate([limiter.add(both), limiter.rest()])
+
+    assert true_peak(whole[:, 0].copy()) == pytest.approx(0.25, rel=0.01)
+    sounding = np.abs(whole[:, 0]) > 1e-3
+    assert np.allclose(whole[sounding, 1] / whole[sounding, 0], 0.1, rtol=1e-3)

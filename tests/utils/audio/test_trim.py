@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.speech import say
 from tests.utils.audio.test_join import tone
-from utils.audio.trim import Trim, edges, trimmed
+from utils.audio.trim import EdgeListener, Trim, edges, trimmed
 from utils.audio.waveform import Waveform
 
 RATE = 24_000
@@ -285,3 +285,31 @@ def test_where_nothing_is_to_be_told_all_stays(samples: np.ndarray) -> None:
     parts, _ = while_it_comes(Waveform(samples.astype(np.float32), RATE), 480)
 
     assert len(np.concatenate(parts)) == len(samples)
+
+
+@pytest.mark.parametrize("lengths", [1, 7, 4096])
+def test_edges_are_the_same_however_the_samples_come(lengths: int) -> None:
+    speech = say(SENTENCES[0])
+    samples = np.concatenate([np.zeros(3000, np.float32), speech.samples, np.zeros(5000, np.float32)])[:60_000]
+    listener = EdgeListener(speech.sample_rate)
+
+    for start in range(0, len(samples), 17 * lengths):
+        listener.add(samples[start : start + 17 * lengths])
+
+    assert listener.edges == edges(Waveform(samples, speech.sample_rate))
+
+
+def test_of_a_long_recording_the_beginning_and_the_end_are_listened_to() -> None:
+    rate = 8000
+    minute = (0.2 * np.random.default_rng(0).standard_normal(60 * rate)).astype(np.float32)
+    silent = np.zeros_like(minute)
+    listener = EdgeListener(rate)
+    for part in [silent, *[minute] * 22, silent, silent]:
+        listener.add(part)
+    lost = EdgeListener(rate)
+    for part in [*[silent] * 11, *[minute] * 3, *[silent] * 11]:
+        lost.add(part)
+
+    assert listener.edges == pytest.approx((60 * rate, 23 * 60 * rate), abs=0.02 * rate)
+    assert lost.edges == (0, 25 * 60 * rate)
+    assert sum(len(levels) for levels in (*listener._beginning, *listener._end)) < 130_000
