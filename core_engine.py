@@ -223,12 +223,10 @@ class CoreEngine:
 
     # Stages
 
-    def _plan(
-        self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False, keep: bool = True
-    ) -> SpeechPlan:
+    def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool, keep: bool) -> SpeechPlan:
         if keep:
             self._prepare_folder(request.folder)
-        return self._planner.plan(request, engine, early=early)
+        return self._planner.plan(request, engine, early=self._host.characters_a_second if early else None)
 
     def _prepare_folder(self, name: str | None) -> None:
         """Refuse at once what could not be kept in the end."""

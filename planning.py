@@ -22,13 +22,15 @@ from engines.base import (
 from monitoring import context
 from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
 from utils.text.normalize import CleanUp, clean, lowercase, refuse_control_characters
-from utils.text.split import Chunk, Grouping, split
+from utils.text.split import Chunk, Grouping, split, with_short_first
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SEED = 2**32 - 1
-NOT_OF_A_VOICE = ("default_voice",)
+FIRST_CHUNK_S = 3.0  # of work that a listener waits for at most, as far as the first chunk decides it
+FIRST_CHARACTERS = 40  # but it must be long enough for a model to find its rhythm in
+NOT_OF_A_VOICE = ("default_voice", "save")
 SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repetition_penalty")
 
 
@@ -114,8 +116,11 @@ class Planner:
         """
         return self._resolved(request)[1]
 
-    def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False) -> SpeechPlan:
-        """Decide all that can be decided; `early` asks the engine to begin with small pieces.
+    def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: float | None = None) -> SpeechPlan:
+        """Decide all that can be decided.
+
+        `early` is for somebody who listens meanwhile: the characters of text that the engine speaks in a second, by
+        which the first chunk is made short. A model whose speech is the same either way is left its chunks.
 
         Reads the voice's recording: call it from a thread. Raises InvalidRequest and TextTooLong, VoiceNotFound,
         InvalidPath, InvalidAudio.
@@ -125,14 +130,17 @@ class Planner:
         self._check(request, options, model)
         text = self._clean(request, options)
         chunks = self._split(text, options, model)
+        if early is not None and not model.same_when_early:
+            most = max(FIRST_CHARACTERS, round(FIRST_CHUNK_S * early))
+            chunks = with_short_first(chunks, language=options.language, max_characters=most)
         voice = self.voice(request.voice, model, request.voice_file)
         seed = request.seed or random_seed()
         work = [
-            self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early)
+            self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early is not None)
             for index, chunk in enumerate(chunks)
         ]
         warnings = [*ignored, *self._warnings(request, options, engine, model)]
-        if early and request.wants_listening and _is_heard(request, options, engine, model):
+        if early is not None and request.wants_listening and _is_heard(request, options, engine, model):
             warnings.append("not validated: live audio leaves before anybody could listen to it")
         return SpeechPlan(request, options, engine, model, voice, seed, text, chunks, work, warnings)
 

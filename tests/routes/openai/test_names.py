@@ -23,7 +23,7 @@ def model(name: str = "turbo", voices: tuple[str, ...] = ("default", "clara")) -
         voices=voices,
         languages=("en",),
         takes=frozenset(),
-        streams=True,
+        same_when_early=True,
         clones_voices=True,
         converts=True,
         watermarks=False,
