@@ -53,7 +53,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {  # of every address, for OpenAPI
     500: {"model": ErrorEnvelope, "description": "generation_failed, or null"},
     503: {
         "model": ErrorEnvelope,
-        "description": "server_is_overloaded, model_unavailable; `Retry-After` says until when",
+        "description": "server_is_overloaded, model_unavailable, with `Retry-After`",
     },
     504: {"model": ErrorEnvelope, "description": "generation_timeout"},
     507: {"model": ErrorEnvelope, "description": "storage_full"},
