@@ -112,13 +112,17 @@ class LiveAudio(StreamingResponse):
 
         async with self._borrowed, aclosing(self._stream):
             try:
-                await super().__call__(scope, receive, send_in_time)
-            except SpeechError as error:
-                cut_short(scope, error)
-                if last_words := self._framing.failure(error):
-                    await send_in_time({"type": "http.response.body", "body": last_words})
+                await self._send_all(scope, receive, send_in_time)
             except TimeoutError:
                 logger.info("live client took nothing for %g seconds", self._stalled_after_s)
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SpeechError as error:
+            cut_short(scope, error)
+            if last_words := self._framing.failure(error):
+                await send({"type": "http.response.body", "body": last_words})
 
 
 async def _encoded(

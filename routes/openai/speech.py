@@ -12,6 +12,8 @@ from starlette.responses import Response
 
 import mastering
 from api_models.openai import CreateSpeech
+from config.settings import SpeechSettings
+from planning import SpeechRequest
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep, json_only, unless_client_leaves
 from routes.live import Bare, Framing, live_audio
 from routes.openai.envelope import FAILURES
@@ -63,11 +65,13 @@ async def create_speech(
     if engine is None:
         engine = await unless_client_leaves(request, host.wait_until_ready())
     model = find_model(body.model, engine, settings.openai.models)
-    voice = await asyncio.to_thread(
-        find_voice, body.voice, model, voices, settings.openai.voices, settings.speech.default_voice
-    )
-    speech = body.to_request(model.name, voice)
-    options = await asyncio.to_thread(core.options, speech)
+
+    def understood() -> tuple[SpeechRequest, SpeechSettings]:
+        voice = find_voice(body.voice, model, voices, settings.openai.voices, settings.speech.default_voice)
+        speech = body.to_request(model.name, voice)
+        return speech, core.options(speech)
+
+    speech, options = await asyncio.to_thread(understood)
     stream = core.stream_speech(speech, keep=settings.openai.save if body.save is None else body.save)
     framing: Framing = Bare(MEDIA_TYPES[body.response_format])
     if body.stream_format == "sse":
