@@ -40,6 +40,7 @@ TAGS = [
     {"name": "voices", "description": "The recordings whose voices can be spoken with."},
     {"name": "recordings", "description": "Recordings to convert."},
     {"name": "outputs", "description": "The generated files."},
+    {"name": "openai", "description": "OpenAI's speech API, for its clients. Every failure has OpenAI's envelope."},
     {"name": "housekeeping", "description": "What is used, and making room."},
     {"name": "system", "description": "Health, configuration."},
 ]
@@ -73,6 +74,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         vc_inputs,
         voices,
     )
+    from routes.openai import addresses
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
     from security.fetch import Fetcher
@@ -131,6 +133,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     errors.install(app)
     for part in (speech, conversion, backup, voices, vc_inputs, outputs, housekeeping, system, documentation):
         app.include_router(part.router)
+    addresses.include(app)
     documentation.mount_assets(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024, uploads=uploads.body_limits(settings.api))
     app.add_middleware(

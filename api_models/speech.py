@@ -51,6 +51,16 @@ class SpeechOptions(SoundBody):
         examples=["um, SQL=>sequel"],
     )
 
+    @property
+    def wants_listening(self) -> bool:
+        """True if any field is given that only a transcriber could heed."""
+        given = (self.whisper_model_name, self.use_faster_whisper, self.use_longest_transcript_on_fail)
+        return (
+            any(value is not None for value in given)
+            or (self.num_candidates_per_chunk or 1) > 1
+            or self.bypass_whisper_checking is False
+        )
+
 
 class SpeechBody(SpeechOptions):
     """A text to say, and how."""
@@ -93,17 +103,8 @@ class SpeechBody(SpeechOptions):
             seed=self.seed,
             sound_words=self.sound_words_field,
             folder=self.project or self.folder or None,
-            wants_listening=self._wants_listening(),
+            wants_listening=self.wants_listening,
             options=self.options_of(SpeechSettings),
-        )
-
-    def _wants_listening(self) -> bool:
-        """True if any field is given that only a transcriber could heed."""
-        given = (self.whisper_model_name, self.use_faster_whisper, self.use_longest_transcript_on_fail)
-        return (
-            any(value is not None for value in given)
-            or (self.num_candidates_per_chunk or 1) > 1
-            or self.bypass_whisper_checking is False
         )
 
 

@@ -320,6 +320,23 @@ class ConversionSettings(SoundSettings):
         return self
 
 
+ShortName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class OpenAISettings(Section):
+    """OpenAI's speech API below /v1: what its names mean here."""
+
+    save: bool = Field(False, description="true = keep what is spoken in the outputs library, as `save` of a request")
+    voices: dict[ShortName, ShortName] = Field(
+        {},
+        description="voices for OpenAI's names, as in `{alloy: narrators/anna}`; the others get the engine's own",
+    )
+    models: dict[ShortName, ShortName | None] = Field(
+        {"tts-1": None, "tts-1-hd": None, "gpt-4o-mini-tts": None, "gpt-4o-mini-tts-2025-12-15": None},
+        description="other names of models, such as `{tts-1: turbo}`; null = the engine's default",
+    )
+
+
 class LoggingSettings(Section):
     """What the log says and how."""
 
@@ -341,4 +358,5 @@ class Settings(Section):
     validation: ValidationSettings = ValidationSettings()
     speech: SpeechSettings = SpeechSettings()
     conversion: ConversionSettings = ConversionSettings()
+    openai: OpenAISettings = OpenAISettings()
     logging: LoggingSettings = LoggingSettings()

@@ -81,6 +81,12 @@ class AmbiguousVoice(InvalidRequest):
         self.detail[0]["candidates"] = candidates
 
 
+class ModelNotFound(InvalidRequest):
+    """A model of that name cannot be had here; over OpenAI's API only, where it is a resource with an address."""
+
+    code = "MODEL_NOT_FOUND"
+
+
 class FileMissing(SpeechError):
     code = "FILE_NOT_FOUND"
 

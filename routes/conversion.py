@@ -23,7 +23,7 @@ from resilience.errors import InvalidRequest, UnsupportedFormat
 from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, unless_client_leaves
 from routes.errors import documented
-from routes.live import live_audio
+from routes.live import as_in_files, live_audio
 from routes.responses import DOWNLOAD_FAILURES, GENERATION_FAILURES, audio_answers, generated_file
 from routes.sources import Sources
 from routes.uploads import read_form
@@ -78,7 +78,8 @@ async def convert_voice(
             conversion = replace(conversion, voice=voice.relative, voice_file=voice)
         if wanted.mode == "live":
             stream = core.stream_conversion(conversion)
-            return await live_audio(request, stream, wanted.format, bitrates(options), borrowed.pop_all())
+            form = as_in_files(wanted.format, bitrates(options))
+            return await live_audio(request, stream, *form, borrowed.pop_all())
         result = await unless_client_leaves(request, core.convert(conversion))
     if wanted.mode == "json":
         reply = ConversionReply.of(result)

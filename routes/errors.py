@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
@@ -17,6 +18,7 @@ from monitoring import context
 from monitoring.middleware import route_of
 from resilience import errors
 from resilience.errors import SpeechError, TryAgainLater
+from routes.openai import envelope
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ STATUS: dict[type[SpeechError], int] = {
     errors.CriteriaRequired: 400,
     errors.DownloadRefused: 400,
     errors.VoiceNotFound: 404,
+    errors.ModelNotFound: 404,
     errors.FileMissing: 404,
     errors.NameTaken: 409,
     errors.FileTooLarge: 413,
@@ -51,6 +54,14 @@ FRAMEWORK = {
     413: (413, "FILE_TOO_LARGE", "the body is larger than this address takes"),
 }
 
+# Below /v1 whatever is wrong in a request is 400; a 409 OpenAI's clients would send again.
+AT_OPENAI = {
+    errors.InvalidRequest.code: 400,
+    errors.TextTooLong.code: 400,
+    errors.VoiceNotFound.code: 400,
+    errors.NameTaken.code: 400,
+}
+NOT_AGAIN = {504, 507}  # a request that took too long once would take the engine's time twice more
 
 MAX_FAULTS = 50
 
@@ -112,6 +123,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     found = error.errors()[:MAX_FAULTS]
     faults = [{"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in found]
     sentence = "; ".join(": ".join(filter(None, (_field(fault["loc"]), fault["msg"]))) for fault in faults[:5])
+    if envelope.is_spoken(request.scope) and found:
+        sentence = envelope.sentence_of(found[0])
     return _reply(request.scope, 422, "VALIDATION_ERROR", sentence or "the request is not valid", faults)
 
 
@@ -122,6 +135,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if status == 413:
         headers["Connection"] = "close"  # else uvicorn goes on reading what nobody wants, for as long as it is sent
     detail = [{"type": "unreadable", "loc": ["body"], "msg": sentence}] if status == 422 else None
+    if envelope.is_spoken(request.scope):
+        sentence = envelope.refusal(error.status_code, request.method, request.url.path, sentence)
     return _reply(request.scope, status, code, sentence, detail, headers)
 
 
@@ -139,9 +154,16 @@ def _reply(
     level: int = logging.INFO,
 ) -> Response:
     request_id = context.request_id.get()
+    is_openai = envelope.is_spoken(scope)
+    status = AT_OPENAI.get(code, status) if is_openai else status
     logger.log(level, "error status=%d code=%s route=%s", status, code, route_of(scope))
     scope["app"].state.recent_errors.add(code, status, route_of(scope), request_id)
-    body = ErrorReply(error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=request_id)
+    body: BaseModel
+    if is_openai:
+        body = envelope.envelope(status, code, _plain(sentence), detail)
+        headers = {**(headers or {}), **({"X-Should-Retry": "false"} if status in NOT_AGAIN else {})}
+    else:
+        body = ErrorReply(error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=request_id)
     return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
 
 

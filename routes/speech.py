@@ -16,7 +16,7 @@ from resilience import errors
 from routes.delivery import FormatQuery, ModeQuery, delivery
 from routes.deps import CoreDep, json_only, unless_client_leaves
 from routes.errors import documented
-from routes.live import live_audio
+from routes.live import as_in_files, live_audio
 from routes.responses import DOWNLOAD_FAILURES, GENERATION_FAILURES, audio_answers, generated_file
 from routes.sources import Sources
 
@@ -55,9 +55,8 @@ async def create_speech(
         )
         if wanted.mode == "live":
             stream = core.stream_speech(speech)
-            return await live_audio(
-                request, stream, wanted.format, bitrates(options), borrowed.pop_all(), tells_seed=True
-            )
+            form = as_in_files(wanted.format, bitrates(options))
+            return await live_audio(request, stream, *form, borrowed.pop_all(), tells_seed=True)
         result = await unless_client_leaves(request, core.speak(speech))
     if wanted.mode == "json":
         reply = SpeechReply.of(result)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from generations import Generation, LivePiece
-from routes.live import LiveAudio
+from routes.live import Bare, LiveAudio
 from tests.listen import clicks, read, silences
 from tests.recordings import vowels_wav
 from tests.serving import Server, serving
@@ -175,7 +175,7 @@ def test_a_client_that_takes_nothing_any_more_is_left() -> None:
         first = await anext(stream)
         assert isinstance(first, LivePiece)
         encoder = live_encoder("wav", 24_000, Bitrates())
-        answer = LiveAudio(first, stream, encoder, "audio/wav", borrowed, stalled_after_s=0.01)
+        answer = LiveAudio(first, stream, encoder, Bare("audio/wav"), borrowed, stalled_after_s=0.01)
         await asyncio.wait_for(answer({"type": "http"}, never, never), 10)
 
     piece = LivePiece(Waveform(np.zeros(4800, np.float32), 24_000), "embedded", 1, [], is_last=False)

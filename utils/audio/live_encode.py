@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from utils.audio.av_encode import AAC, FLAC_16, FLAC_24, MP3, OPUS, AvEncoder, Coding
 from utils.audio.encode import MP3_GAIN, UNKNOWN, pcm, wav_head
 from utils.audio.formats import Bitrates
+from utils.audio.resample import StreamResampler
 
 PCM = 1  # the format of RIFF that is bare integers
 
@@ -46,6 +47,20 @@ def live_encoder(format_name: str, sample_rate: int, bitrates: Bitrates, *, inte
             return _Av(AAC, sample_rate, bitrates.aac)
         case _:
             raise ValueError(f"no live encoder for {format_name}")
+
+
+class Resampled:
+    """An encoder that is given samples at another rate than its own, both in Hz."""
+
+    def __init__(self, encoder: LiveEncoder, from_rate: int, to_rate: int) -> None:
+        self._encoder = encoder
+        self._resampler = StreamResampler(from_rate, to_rate)
+
+    def encode(self, samples: NDArray[np.float32]) -> bytes:
+        return self._encoder.encode(self._resampler.add(samples))
+
+    def finish(self) -> bytes:
+        return self._encoder.encode(self._resampler.rest()) + self._encoder.finish()
 
 
 class _Bare:

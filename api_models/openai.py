@@ -1,0 +1,143 @@
+"""OpenAI's speech API on the wire: a text to say, models, and the one body of every failure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from api_models.bodies import FOLDER, PROJECT, FormatName
+from api_models.speech import SpeechOptions
+from config.settings import SpeechSettings
+from planning import SpeechRequest
+
+LONGEST_INPUT = 4096
+SLOWEST, FASTEST = 0.25, 4.0
+
+
+def _named(value: Any) -> Any:
+    """A voice is a name, or an object with an id: the name or the id."""
+    if not isinstance(value, dict):
+        return value
+    if "id" not in value:
+        raise PydanticCustomError("voice_without_id", "an object that names a voice has an id", {})
+    return value["id"]
+
+
+VoiceName = Annotated[
+    str,
+    BeforeValidator(_named, json_schema_input_type=str | dict[Literal["id"], str]),
+    Field(min_length=1, max_length=1024),
+]
+
+
+class CreateSpeech(SpeechOptions):
+    """A text to say. Beside OpenAI's own fields it may have those of `POST /api/v1/tts` that say how."""
+
+    model_config = ConfigDict(
+        extra="ignore",  # as other servers of this API have other extensions, which their clients send to all
+        json_schema_extra={
+            "examples": [
+                {"model": "tts-1", "input": "Hello! This is my own computer speaking.", "voice": "alloy"},
+                {
+                    "model": "tts-1",
+                    "input": "And this is my own voice.",
+                    "voice": "narrators/anna",
+                    "response_format": "opus",
+                    "speed": 1.25,
+                    "exaggeration": 0.7,
+                    "seed": 42,
+                },
+            ]
+        },
+    )
+
+    model: str = Field(min_length=1, max_length=200, description="one of those that /v1/models lists")
+    input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_INPUT)] = Field(
+        description="what to say"
+    )
+    voice: VoiceName = Field(
+        description="a voice of the library (path, name or alias), of the engine, or one of OpenAI's names; or "
+        '`{"id": "…"}`, as /v1/audio/voices lists them'
+    )
+    instructions: str | None = Field(
+        None, max_length=4096, description="how to say it; no engine of this server can follow them yet"
+    )
+    response_format: FormatName = "mp3"
+    speed: float | None = Field(
+        None, ge=SLOWEST, le=FASTEST, description="2 = twice as fast, the pitch is kept (null: `speech.speed_factor`)"
+    )
+    stream_format: Literal["audio", "sse"] = Field(
+        "audio", description="audio: the bare file; sse: the same in server-sent events"
+    )
+    lang_code: str | None = Field(None, min_length=2, max_length=35, description="the same as `language`")
+    save: bool | None = Field(None, description="keep it in the outputs library (null: `openai.save`)")
+    project: str | None = PROJECT
+    folder: str | None = FOLDER
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: Any) -> Any:
+        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        for name, other in (("language", "lang_code"), ("speed", "speed_factor")):
+            if None not in (mine := getattr(self, name), its := getattr(self, other)) and mine != its:
+                raise PydanticCustomError("conflict", f"{name} and {other} are the same option; they differ here", {})
+        return self
+
+    def to_request(self, model: str, voice: str) -> SpeechRequest:
+        """`model` and `voice` as this server calls them."""
+        said = {"language": self.lang_code, "speed_factor": self.speed}
+        return SpeechRequest(
+            text=self.input,
+            model=model,
+            voice=voice,
+            seed=self.seed,
+            sound_words=self.sound_words_field,
+            folder=self.project or self.folder or None,
+            wants_listening=self.wants_listening,
+            options={
+                **self.options_of(SpeechSettings),
+                **{name: value for name, value in said.items() if value is not None},
+            },
+        )
+
+
+def bounds(field: str) -> tuple[float, float] | None:
+    """The least and the greatest value of a field of `CreateSpeech`, where it has both."""
+    info = CreateSpeech.model_fields.get(field)
+    metadata = info.metadata if info else []
+    least = next((one.ge for one in metadata if hasattr(one, "ge")), None)
+    most = next((one.le for one in metadata if hasattr(one, "le")), None)
+    return None if least is None or most is None else (least, most)
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(description="the field at fault", examples=["voice"])
+    code: str | None = Field(examples=["voice_not_found"])
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every failure below /v1."""
+
+    error: ErrorBody
+
+
+class Model(BaseModel):
+    id: str = Field(examples=["tts-1"])
+    object: Literal["model"] = "model"
+    created: int = Field(description="seconds since 1970; when this server was started")
+    owned_by: str = Field(description="the engine", examples=["embedded"])
+
+
+class ModelList(BaseModel):
+    """`models` is the same list again, for clients that look for it there."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+    models: list[Model]
