@@ -197,7 +197,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--model", help="auto, english, turbo, nano or multilingual: the variant of Chatterbox")
     parser.add_argument("--weights", help="folder with Chatterbox's files", type=from_here)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
-    parser.add_argument("--data-dir", help="folder that holds voices/, vc_inputs/ and outputs/", type=from_here)
+    parser.add_argument("--data-dir", help="folder that holds voices/, vc_inputs/, outputs/ and more", type=from_here)
     parser.add_argument("--config", type=Path, help="settings file, instead of config.yaml beside this file")
     given = parser.parse_args(arguments)
     shipped = PROJECT / "config.yaml"
@@ -218,7 +218,9 @@ def settings_from(arguments: Sequence[str]) -> Settings:
 
 def make_data_folders(settings: Settings) -> None:
     """Raise OSError now, rather than at the first request, if a folder cannot be made or written."""
-    for name in ("voices", "vc_inputs", "outputs"):
+    from management.index import LIBRARIES
+
+    for name in LIBRARIES:
         folder = data_dir(settings) / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
+from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_models.bodies import FOLDER, PROJECT, FormatName
+from api_models.fields import Title
 from api_models.speech import SpeechOptions
 from config.settings import SpeechSettings
 from planning import SpeechRequest
@@ -141,3 +143,83 @@ class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
     models: list[Model]
+
+
+# Voices
+
+
+class Voice(BaseModel):
+    id: str = Field(description="what a request names it by", examples=["narrators/anna.wav"])
+    object: Literal["audio.voice"] = "audio.voice"
+    name: str = Field(examples=["Anna"])
+    created_at: int = Field(description="seconds since 1970")
+    type: Literal["audio_sample", "built_in"] = Field(description="a recording of the library, or the engine's own")
+
+
+class VoiceList(BaseModel):
+    """`voices` is the same list again, for clients that look for it there; with `legacy=true` it has the ids alone."""
+
+    object: Literal["list"] = "list"
+    data: list[Voice]
+    voices: list[Voice] | list[str]
+
+
+class CreateVoice(BaseModel):
+    """A sample of somebody's voice."""
+
+    type: Literal["audio_sample"] = Field("audio_sample", description="voices are not made from prompts here")
+    name: Title
+    audio_sample: UploadFile = Field(description="the recording, at most 10 MiB")
+    consent: str | None = Field(None, max_length=200, description="the id of a recorded consent")
+
+
+class VoiceDeleted(BaseModel):
+    id: str
+    object: Literal["audio.voice.deleted"] = "audio.voice.deleted"
+    deleted: Literal[True] = True
+
+
+# Consents
+
+
+class Consent(BaseModel):
+    id: str = Field(examples=["cons_4d2c…"])
+    object: Literal["audio.voice_consent"] = "audio.voice_consent"
+    name: str
+    language: str = Field(description="BCP 47", examples=["en-US"])
+    created_at: int = Field(description="seconds since 1970")
+
+
+class ConsentList(BaseModel):
+    """The newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Consent]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class CreateConsent(BaseModel):
+    """A recording in which somebody says that his voice may be used."""
+
+    name: Title
+    language: Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+    recording: UploadFile = Field(description="at most 10 MiB")
+
+
+class ConsentQuery(BaseModel):
+    after: str | None = Field(None, max_length=200, description="the last id of the page before")
+    limit: int = Field(20, ge=1, le=100)
+
+
+class ConsentChanges(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: Title
+
+
+class ConsentDeleted(BaseModel):
+    id: str
+    object: Literal["audio.voice_consent"] = "audio.voice_consent"
+    deleted: Literal[True] = True

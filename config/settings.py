@@ -47,7 +47,7 @@ class StorageSettings(Section):
 
     data_dir: Path = Field(
         Path("data"),
-        description="folder of voices/, vc_inputs/ and outputs/; a relative path starts at the project",
+        description="folder of voices/, vc_inputs/, outputs/, consents/; a relative path starts at the project",
     )
     min_free_mb: int = Field(
         256, ge=0, description="megabytes of disk that stay free; below it saving is refused (507)"

@@ -19,7 +19,7 @@ from management.archive import MAX_ENTRIES, Archive, Member, restorable
 from management.companions import as_json
 from management.store import AudioStore, Staged
 from management.stored import Selection, StoredFile
-from management.voices import Voices
+from management.voices import ID, Voices
 from resilience.errors import (
     FileMissing,
     InvalidArchive,
@@ -256,6 +256,8 @@ class _Restoration:
             else:
                 kept.append(alias)
                 self._aliases[fold(alias)] = target
+        if isinstance(identity := said.get(ID), str) and self._holder(identity, target):
+            del said[ID]  # which belongs to one voice alone
         aliases: Mapping[str, Any] = {"aliases": kept} if kept else {}
         return {**said, **aliases, "audio": staged.record(), "quality": said.get("quality") or staged.quality}
 

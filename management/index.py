@@ -11,10 +11,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # of the tables below; an index of another version is made anew
+VERSION = 5  # of the tables below; an index of another version is made anew
 KEPT_OPEN = 4  # connections that nobody reads with; each holds up to CACHE_KB
 CACHE_KB = 4000
-LIBRARIES = ("voices", "vc_inputs", "outputs")
+LIBRARIES = ("voices", "vc_inputs", "outputs", "consents")
 
 TABLES = """
 CREATE TABLE files (

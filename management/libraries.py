@@ -1,4 +1,4 @@
-"""The three libraries of a data folder, on one index, and the eye that is kept on them."""
+"""The libraries of a data folder, on one index, and the eye that is kept on them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from config.settings import StorageSettings
+from management.consents import Consents
 from management.index import Index
 from management.outputs import Outputs
 from management.recordings import Recordings
@@ -18,7 +19,7 @@ INDEX = "library.sqlite"
 
 
 class Libraries:
-    """`voices/`, `vc_inputs/` and `outputs/` below one folder."""
+    """`voices/`, `vc_inputs/`, `outputs/` and `consents/` below one folder."""
 
     def __init__(self, settings: StorageSettings, data_dir: Path) -> None:
         limits = Limits(reserve_bytes=settings.min_free_mb * 1_000_000, longest_s=settings.longest_audio_h * 3600)
@@ -26,12 +27,13 @@ class Libraries:
         self.voices = Voices(self._index, data_dir, limits)
         self.vc_inputs = VcInputs(self._index, data_dir, limits)
         self.outputs = Outputs(self._index, data_dir, limits)
+        self.consents = Consents(self._index, data_dir, limits)
         self.recordings = Recordings(self.vc_inputs.store, self.outputs.store)
         self._watcher = Watcher(self.stores, settings.rescan_s, self._index.renew)
 
     @property
     def stores(self) -> tuple[AudioStore, ...]:
-        return self.voices.store, self.vc_inputs.store, self.outputs.store
+        return self.voices.store, self.vc_inputs.store, self.outputs.store, self.consents.store
 
     def open(self) -> None:
         """Finish or undo what a crash interrupted, then begin to read what was changed by hand, in another thread."""

@@ -9,19 +9,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from management.companions import MOST, Companions, modified, moment, texts
 from management.index import Index
 from management.store import AudioStore, Limits, Staged
 from management.stored import EXTENSIONS, Description, StoredFile, is_audio
 from resilience.errors import AmbiguousVoice, FileMissing, InvalidPath, NameTaken, SpeechError, VoiceNotFound
+from utils.files.naming import NO_WORD, word
 from utils.text.fold import fold
 
 logger = logging.getLogger(__name__)
 
 LIBRARY = "voices"
+ID = "voice_id"  # where the companion of a voice that was made through OpenAI's API has its id
+ID_PREFIX = "voice_"
 CLOSE_AMONG = 2000  # names that a misspelt one is compared with
 DETAILS = ("name", "description", "tags", "aliases", "default_parameters")  # that people give a voice
 
@@ -36,17 +41,20 @@ class VoiceCompanions(Companions):
         name, description = content.get("name"), content.get("description")
         parameters, count = content.get("default_parameters"), content.get("usage_count")
         tags, aliases = texts(content.get("tags")), texts(content.get("aliases"))
+        made_as = content.get(ID)
+        made_as = made_as if isinstance(made_as, str) and made_as.startswith(ID_PREFIX) else None
         description = description if isinstance(description, str) else ""
         return Description(
             created=moment(content.get("created_date"), modified(path)),
             about={
                 "description": description,
                 "default_parameters": parameters if isinstance(parameters, dict) else {},
+                **({ID: made_as} if made_as else {}),
             },
             name=name if isinstance(name, str) else "",
             searched=[description] if description else [],
             tags=tags,
-            aliases=aliases,
+            aliases=[*aliases, *([made_as] if made_as and made_as not in aliases else [])],
             usage_count=count if type(count) is int and 0 < count < MOST else 0,
             last_used=_last_used(content),
         )
@@ -162,19 +170,42 @@ class Voices:
             self._refuse_aliases_of_others(details.get("aliases") or (), besides=target)
             self._refuse_names_that_are_aliases([Path(target).stem, details.get("name")], besides=target)
 
-        def content(staged: Staged) -> dict[str, Any]:
-            said = {key: details[key] for key in DETAILS if details.get(key)}
-            return {**said, "created_date": now(), "audio": staged.record(), "quality": staged.quality}
-
+        said = {key: details[key] for key in DETAILS if details.get(key)}
         return self.store.put(
             source,
             filename,
             folder=folder,
             overwrite=overwrite,
-            content=content,
+            content=partial(_first_companion, said),
             max_bytes=max_bytes,
             check=check,
         )
+
+    def create(self, source: BinaryIO, name: str, *, consent: str | None, max_bytes: int) -> StoredFile:
+        """Take in the sample of a voice that gets an id, `about[ID]`, which is one of its names from then on.
+
+        `consent` is the id of one in the library of consents. Raises NameTaken if the name means a voice already, and
+        what `AudioStore.put` raises.
+        """
+        identity = f"{ID_PREFIX}{uuid4().hex}"
+        said = {"name": name, ID: identity, **({"consent": consent} if consent else {})}
+        filename = word(name)
+        return self.store.put(
+            source,
+            identity if filename == NO_WORD else filename,
+            folder=None,
+            overwrite=False,
+            content=partial(_first_companion, said),
+            max_bytes=max_bytes,
+            check=lambda _: self._refuse_aliases_of_others([name], besides=""),
+        )
+
+    def remove_created(self, identity: str) -> None:
+        """Remove a voice that `create` made, by its id. Raises FileMissing for any other."""
+        made = (file for file in self.store.shelf.called(identity) if file.about.get(ID) == identity)
+        if not (file := next(made, None)):
+            raise FileMissing(f"no voice with the id {identity} was made here")
+        self.store.delete(file.relative)
 
     def change(self, name: str, changes: Mapping[str, Any]) -> StoredFile:
         """Change what is said of a voice: `name`, `description`, `tags`, `aliases`, `default_parameters`, or where it
@@ -246,6 +277,10 @@ class Voices:
         with suppress(InvalidPath, AmbiguousVoice):
             found += [file for file in [self._at(alias, "aliases")] if file]
         return {file.relative for file in found if self._is_there(file)}
+
+
+def _first_companion(said: Mapping[str, Any], staged: Staged) -> dict[str, Any]:
+    return {**said, "created_date": now(), "audio": staged.record(), "quality": staged.quality}
 
 
 def now() -> str:

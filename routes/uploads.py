@@ -30,11 +30,19 @@ from utils.files.atomic import NO_SPACE, TEMPORARY_PREFIX
 from utils.media_types import FORM, media_type
 
 MEGABYTE = 1_000_000
+SAMPLE_BYTES = 10 << 20  # of a recording that comes through OpenAI's API, which names this limit
 FIELDS_BYTES = MEGABYTE  # of a form, beside its files
 MOST_FILES = 100  # of a form that takes several
 MOST_FIELDS = 100  # beside the files: a list of fifty tags may come one by one
 FIELD_BYTES = 128_000
 IN_MEMORY_BYTES = 64_000  # of each file
+SAMPLE_ADDRESSES = (
+    "/v1/audio/voices",
+    "/v1/voices",
+    "/audio/voices",
+    "/v1/audio/voice_consents",
+    "/audio/voice_consents",
+)
 UPLOAD_FAILURES = (
     errors.InvalidRequest,
     errors.InvalidPath,
@@ -52,6 +60,7 @@ def body_limits(api: ApiSettings) -> Mapping[tuple[str, str], int]:
     upload = api.max_upload_mb * MEGABYTE + FIELDS_BYTES
     restore = api.max_restore_mb * MEGABYTE + FIELDS_BYTES
     return {
+        **{("POST", address): SAMPLE_BYTES + FIELDS_BYTES for address in SAMPLE_ADDRESSES},
         ("POST", "/api/v1/voice"): upload,
         ("POST", "/api/v1/vc_input"): upload,
         ("POST", "/api/v1/vc"): 2 * upload,  # the recording and the voice

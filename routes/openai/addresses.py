@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 
 from api_models.openai import ErrorEnvelope
-from routes.openai import models, speech
+from routes.openai import consents, models, speech, voices
 
 FAILURES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorEnvelope, "description": "400 for whatever is wrong in the request, 404, 405, 413, 415"},
@@ -29,7 +29,9 @@ def include(app: FastAPI) -> None:
     app.include_router(greeting)
     for router in (models.listing, models.router):
         app.include_router(router, prefix="/v1", responses=FAILURES)
+    app.include_router(voices.router, prefix="/v1", include_in_schema=False)
     for prefix in ("/v1/audio", "/audio"):
         is_listed = prefix == "/v1/audio"
-        app.include_router(speech.router, prefix=prefix, responses=FAILURES, include_in_schema=is_listed)
+        for part in (speech, voices, consents):
+            app.include_router(part.router, prefix=prefix, responses=FAILURES, include_in_schema=is_listed)
         app.include_router(models.listing, prefix=prefix, include_in_schema=False)

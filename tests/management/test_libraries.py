@@ -9,11 +9,12 @@ from tests.management.sounds import MAX_BYTES, comes_true, drop, listed, on_disk
 from utils.files.atomic import TEMPORARY_PREFIX
 
 
-def test_the_three_libraries_lie_below_the_data_folder(libraries: Libraries, tmp_path: Path) -> None:
+def test_the_libraries_lie_below_the_data_folder(libraries: Libraries, tmp_path: Path) -> None:
     assert {store.root for store in libraries.stores} == {
         tmp_path / "voices",
         tmp_path / "vc_inputs",
         tmp_path / "outputs",
+        tmp_path / "consents",
     }
 
 
@@ -58,6 +59,6 @@ def test_files_in_use_are_marked_in_the_library_they_lie_in(libraries: Libraries
     voice, elsewhere = tmp_path / "voices" / "anna.wav", tmp_path / "elsewhere.wav"
 
     with libraries.in_use(voice, elsewhere):
-        assert [store.is_in_use(voice) for store in libraries.stores] == [True, False, False]
+        assert [store.is_in_use(voice) for store in libraries.stores] == [True, False, False, False]
 
     assert not libraries.voices.store.is_in_use(voice)

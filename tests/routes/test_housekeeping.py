@@ -76,5 +76,5 @@ def test_the_resources_are_those_of_machine_and_libraries(client: httpx.Client) 
     assert found["memory"]["server_bytes"] > 10_000_000
     assert found["memory"]["engine_bytes"] > 10_000_000
     assert found["cpu"]["count"] == os.cpu_count()
-    assert set(found["libraries"]) == {"voices", "vc_inputs", "outputs"}
+    assert set(found["libraries"]) == {"voices", "vc_inputs", "outputs", "consents"}
     assert set(found["libraries"]["outputs"]) == {"files", "bytes", "folders", "not_listed"}

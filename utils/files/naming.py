@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 LONGEST_WORD = 60
+NO_WORD = "x"
 
 
 class GenerationNames:
@@ -28,9 +29,9 @@ class GenerationNames:
 
 
 def word(text: str) -> str:
-    """A text as it stands in a file name: ASCII letters, digits, `.`, `_` and hyphens; `x` if nothing is left."""
+    """A text as it stands in a file name: ASCII letters, digits, `.`, `_` and hyphens; `NO_WORD` if nothing is left."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._]+", "-", plain)[:LONGEST_WORD].strip("-._") or "x"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", plain)[:LONGEST_WORD].strip("-._") or NO_WORD
 
 
 def number(value: float) -> str:
