@@ -102,7 +102,7 @@ def status_of(message: Message, before: int) -> int | None:
 
 
 def method_of(scope: Scope) -> str:
-    return scope.get("method", "WEBSOCKET")
+    return str(scope.get("method", "WEBSOCKET"))
 
 
 def route_of(scope: Scope) -> str:
