@@ -12,10 +12,10 @@ from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import mastering
-from config.settings import ConversionSettings, SpeechSettings
+from config.settings import ConversionSettings, SoundSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
 from engines.host import EngineHost, Place
@@ -31,11 +31,18 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
+from mastering import Mastered, Mastering, master, switched_on
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
 from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
 
 FINISHING_AT_ONCE = 2
 READING_AT_ONCE = 2
@@ -108,7 +115,7 @@ class CoreEngine:
 
     def warm_up(self) -> None:
         """Import what is left out of the start, so that the first request does not wait for it."""
-        for name in ("utils.audio.live_join", "utils.audio.live_encode", "soundfile", "av"):
+        for name in ("utils.audio.join", "utils.audio.live_encode", "utils.audio.trim", "soundfile", "av"):
             importlib.import_module(name)
         mastering.warm_up(self._speech)
 
@@ -126,54 +133,40 @@ class CoreEngine:
         Raises what the stages raise: InvalidRequest and TextTooLong, VoiceNotFound, InvalidPath, InvalidAudio,
         ServiceOverloaded, ModelUnavailable, GenerationTimeout, GenerationFailed, StorageFull.
         """
-        from utils.audio import join
-
-        with self._host.place_in_line() as place:
-            clock = _Clock()
-            plan = await asyncio.to_thread(self._plan, request, await self._host.wait_until_ready())
-            clock.lap("plan_s")
-            spoken = await self._speak_chunks(plan, place)
-            clock.lap("synthesis_s")
-            waveforms = [waveform for waveform, _ in spoken]
-            joined = partial(join.with_pauses, waveforms, pauses_ms(plan))
-            made = [(waveform.duration_s, outcome) for waveform, outcome in spoken]
-            return await self._keep_speech(plan, joined, made, clock, live=False)
+        async with aclosing(self.stream_speech(request, live=False)) as stream:
+            async for event in stream:
+                if isinstance(event, SpeechResult):
+                    return event
+        raise AssertionError("unreachable")
 
     async def stream_speech(
-        self, request: SpeechRequest, *, keep: bool = True
+        self, request: SpeechRequest, *, keep: bool = True, live: bool = True
     ) -> AsyncGenerator[LivePiece | SpeechResult]:
-        """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be."""
-        from utils.audio import join
-        from utils.audio.live_join import LiveJoin
+        """Say the text and yield what is said at once; what `speak` raises, before the first piece if it can be.
 
-        with self._host.place_in_line() as place:
-            clock = _Clock()
-            engine = await self._host.wait_until_ready()
-            plan = await asyncio.to_thread(self._plan, request, engine, early=True, keep=keep)
-            clock.lap("plan_s")
-            live = LiveJoin(pauses_ms(plan), plan.model.sample_rate)
-            pieces: list[Waveform] = []
-            made: list[tuple[float, ChunkOutcome]] = []
-            duration_s = 0.0
-            async with self._at_work(plan, place) as stream:
-                async for _, event in stream:
-                    if isinstance(event, Waveform):
-                        duration_s += event.duration_s
-                        samples = live.add(event.samples)
-                    else:
-                        made.append((duration_s, event))
-                        duration_s = 0.0
-                        samples = live.end_chunk()
-                    is_last = len(made) == len(plan.work)
-                    if len(samples) or is_last:
-                        piece = Waveform(samples, plan.model.sample_rate)
-                        if keep:
-                            pieces.append(piece)
-                        yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last)
-            clock.lap("synthesis_s")
-            joined = partial(join.in_a_row, pieces, plan.model.sample_rate)
-            result = await self._keep_speech(plan, joined, made, clock, live=True, keep=keep)
-        yield result
+        `live` is whether somebody listens meanwhile: then the pieces are those of the finished sound, and what needs
+        the whole of it (mastering.NEED_THE_WHOLE) makes them wait for it. The last piece may be without samples.
+        """
+        leaving = Cancellation()
+        try:
+            with self._host.place_in_line() as place:
+                clock = _Clock()
+                engine = await self._host.wait_until_ready()
+                plan = await asyncio.to_thread(self._plan, request, engine, early=live, keep=keep)
+                clock.lap("plan_s")
+                sound = _Sound(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
+                made: list[tuple[float, ChunkOutcome]] = []
+                async with aclosing(self._joined(plan, place, made)) as spoken:
+                    async for waveform in spoken:
+                        if len((ready := await sound.add(waveform)).samples):
+                            yield piece(ready, is_last=False)
+                yield piece(await sound.finish(self._finishers), is_last=True)
+                clock.lap("synthesis_s")
+                result = await self._speech_result(plan, sound, made, clock, live=live, keep=keep)
+            yield result
+        finally:
+            leaving.cancel()
 
     async def convert(self, request: ConversionRequest) -> ConversionResult:
         """Say the whole recording again in another voice, and keep it in the outputs library.
@@ -191,29 +184,30 @@ class CoreEngine:
     ) -> AsyncGenerator[LivePiece | ConversionResult]:
         """Convert the recording and yield each window as soon as it is joined; what `convert` raises.
 
-        `live` is for the companion: whether somebody listens meanwhile.
+        `live` as in `stream_speech`.
         """
         from utils.audio.crossfade import CrossfadeJoin
 
-        reading = Cancellation()
+        leaving = Cancellation()
         try:
             with self._host.place_in_line() as place:
                 clock = _Clock()
-                plan = await self._plan_conversion(request, await self._host.wait_until_ready(), reading, keep)
+                engine = await self._host.wait_until_ready()
+                plan = await self._plan_conversion(request, engine, leaving, keep)
                 clock.lap("plan_s")
                 join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
-                async with aclosing(self._converted(plan, place, reading)) as windows:
+                sound = _Sound(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
+                async with aclosing(self._converted(plan, place, leaving)) as windows:
                     async for window in windows:
-                        piece = await asyncio.to_thread(join.add, window)
-                        yield LivePiece(piece, plan.engine.name, plan.seed, plan.warnings, is_last=join.is_whole)
+                        if len((ready := await sound.add(await asyncio.to_thread(join.add, window))).samples):
+                            yield piece(ready, is_last=False)
+                yield piece(await sound.finish(self._finishers), is_last=True)
                 clock.lap("conversion_s")
-                duration_s, files = join.joined.duration_s, NO_FILES
-                if keep:
-                    record = conversion_record(plan, self._conversion, live=live)
-                    whole = [join.joined]
-                    del join  # the one copy of an hour of sound belongs to what is done with it next
-                    duration_s, files = await self._keep(plan, record, whole.pop, clock)
-                await self._count(plan, duration_s, clock)
+                sound.came_of(join.joined)
+                del join  # the one copy of an hour of sound belongs to what is done with it next
+                record = conversion_record(plan, self._conversion, live=live)
+                duration_s, files = await self._keep(plan, record, sound, clock, keep=keep)
             yield ConversionResult(
                 files=files,
                 voice=plan.voice.name,
@@ -225,7 +219,7 @@ class CoreEngine:
                 source=plan.source,
             )
         finally:
-            reading.cancel()
+            leaving.cancel()
 
     # Stages
 
@@ -250,19 +244,25 @@ class CoreEngine:
             async with aclosing(self._host.stream_work(place, plan.work)) as stream:
                 yield stream
 
-    async def _speak_chunks(self, plan: SpeechPlan, place: Place) -> list[tuple[Waveform, ChunkOutcome]]:
-        from utils.audio import join
+    async def _joined(
+        self, plan: SpeechPlan, place: Place, made: list[tuple[float, ChunkOutcome]]
+    ) -> AsyncGenerator[Waveform]:
+        """The speech with its pauses, as it comes. `made` gets the seconds of each chunk and how it came to be."""
+        from utils.audio.join import PauseJoin
 
-        spoken: list[tuple[Waveform, ChunkOutcome]] = []
-        pieces: list[Waveform] = []
+        join = PauseJoin(pauses_ms(plan), plan.model.sample_rate)
+        duration_s = 0.0
         async with self._at_work(plan, place) as stream:
             async for _, event in stream:
                 if isinstance(event, Waveform):
-                    pieces.append(event)
+                    duration_s += event.duration_s
+                    samples = join.add(event.samples)
                 else:
-                    spoken.append((join.in_a_row(pieces, plan.model.sample_rate), event))
-                    pieces = []
-        return spoken
+                    made.append((duration_s, event))
+                    duration_s = 0.0
+                    samples = join.end_chunk()
+                if len(samples):
+                    yield Waveform(samples, plan.model.sample_rate)
 
     async def _plan_conversion(
         self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation, keep: bool
@@ -282,12 +282,12 @@ class CoreEngine:
             work = plan.work(reading.check)
             done = 0
             while batch := await self._read(list, islice(work, plan.at_once)):
-                parts: list[Waveform] = []
+                parts: list[Samples] = []
                 try:
                     async with aclosing(self._host.stream_work(place, batch)) as stream:
                         async for index, event in stream:
                             if isinstance(event, Waveform):
-                                parts.append(event)
+                                parts.append(event.samples)
                             else:
                                 whole = await asyncio.to_thread(in_a_row, parts, plan.model.sample_rate)
                                 yield fitted(whole, batch[index].audio)
@@ -301,25 +301,22 @@ class CoreEngine:
         task = partial(copy_context().run, call, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._readers, task)
 
-    async def _keep_speech(
+    async def _speech_result(
         self,
         plan: SpeechPlan,
-        join: Callable[[], Waveform],
+        sound: _Sound,
         made: Sequence[tuple[float, ChunkOutcome]],
         clock: _Clock,
         *,
         live: bool,
-        keep: bool = True,
+        keep: bool,
     ) -> SpeechResult:
         outcomes = [outcome for _, outcome in made]
         chunks = spoken_chunks(plan, made)
         plan.warnings.extend(remarks(outcomes))
         clock.laps["validation_s"] = sum(outcome.validation_s for outcome in outcomes)  # a part of synthesis_s
-        duration_s, files = sum(chunk.duration_s for chunk in chunks), NO_FILES
-        if keep:
-            record = speech_record(plan, self._speech, chunks, live=live)
-            duration_s, files = await self._keep(plan, record, join, clock)
-        await self._count(plan, duration_s, clock)
+        record = speech_record(plan, self._speech, chunks, live=live)
+        duration_s, files = await self._keep(plan, record, sound, clock, keep=keep)
         return SpeechResult(
             files=files,
             voice=plan.voice.name,
@@ -333,18 +330,16 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, plan: SpeechPlan | ConversionPlan, record: Record, join: Callable[[], Waveform], clock: _Clock
+        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: _Sound, clock: _Clock, *, keep: bool
     ) -> tuple[float, Sequence[SavedFile]]:
-        """Join, master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
+        """Master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
-        The duration in seconds, and the files. Adds to the plan's warnings.
+        The duration in seconds, and the files: none if nothing is to be kept. Adds to the plan's warnings.
         """
         cancellation = Cancellation()
 
         def finish() -> tuple[float, Sequence[SavedFile]]:
-            sound = [join()]
-            clock.lap("join_s")
-            done = mastering.master(sound.pop(), record.options, cancellation.check)
+            done = sound.whole(cancellation.check)
             clock.laps.update(done.laps)
             plan.warnings.extend(done.warnings)
             files = self._outputs.save(
@@ -360,16 +355,64 @@ class CoreEngine:
             )
             return done.waveform.duration_s, files
 
+        duration_s, files = sound.duration_s, NO_FILES
         try:
-            duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
+            if keep:
+                duration_s, files = await asyncio.get_running_loop().run_in_executor(self._finishers, finish)
+            if plan.voice.content_hash and not plan.request.voice_file:
+                await asyncio.to_thread(self._use.record_use, plan.voice.name, plan.voice.content_hash)
         finally:
             cancellation.cancel()
+        self._metrics.count_generation(duration_s, clock.total_s)
         return duration_s, files
 
-    async def _count(self, plan: SpeechPlan | ConversionPlan, duration_s: float, clock: _Clock) -> None:
-        if plan.voice.content_hash and not plan.request.voice_file:
-            await asyncio.to_thread(self._use.record_use, plan.voice.name, plan.voice.content_hash)
-        self._metrics.count_generation(duration_s, clock.total_s)
+
+class _Sound:
+    """What has been made of the sound so far: mastered as it comes if somebody listens, else once it is whole."""
+
+    def __init__(
+        self, options: SoundSettings, sample_rate: int, check: Callable[[], None], *, live: bool, keep: bool
+    ) -> None:
+        self._options, self._rate = options, sample_rate
+        self._mastering = Mastering(options, sample_rate, check) if live and switched_on(options) else None
+        self._keep = keep
+        self._pieces: list[Samples] = []
+        self.duration_s = 0.0
+
+    async def add(self, waveform: Waveform) -> Waveform:
+        """What is ready to be heard once this has come."""
+        if self._mastering:
+            waveform = Waveform(await asyncio.to_thread(self._mastering.add, waveform.samples), self._rate)
+        return self._heard(waveform)
+
+    async def finish(self, threads: ThreadPoolExecutor) -> Waveform:
+        """The rest of what is heard."""
+        from utils.audio.join import in_a_row
+
+        if not self._mastering:
+            return self._heard(in_a_row([], self._rate))
+        rest = await asyncio.get_running_loop().run_in_executor(threads, self._mastering.finish)
+        return self._heard(Waveform(rest, self._rate))
+
+    def came_of(self, joined: Waveform) -> None:
+        """All that came lies in one piece already; where nothing was done to it, no copy is made."""
+        if self._keep and not self._mastering:
+            self._pieces = [joined.samples]
+
+    def whole(self, check: Callable[[], None]) -> Mastered:
+        """What is kept. Takes a thread's time."""
+        from utils.audio.join import in_a_row
+
+        pieces, self._pieces = self._pieces, []
+        waveform = in_a_row(pieces, self._rate)
+        del pieces
+        return self._mastering.done(waveform) if self._mastering else master(waveform, self._options, check)
+
+    def _heard(self, waveform: Waveform) -> Waveform:
+        if self._keep:
+            self._pieces.append(waveform.samples)
+        self.duration_s += waveform.duration_s
+        return waveform
 
 
 def _path_of(voice: VoicePrompt) -> list[Path]:

@@ -1,17 +1,30 @@
-"""What is done to the sound once all of it is there: the order of the stages, what each did, what each cost."""
+"""What is done to the sound that was made: the order of the stages, what each did, what each cost.
+
+A stage takes the sound in pieces and gives back what is ready. Speed and edges need to hear only a moment ahead; inner
+silences and loudness need the whole, and hold all back until its end.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from config.settings import SoundSettings
 from utils.audio.formats import Bitrates
 from utils.audio.waveform import Waveform
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+
 OFF = {"use_auto_editor": False, "speed_factor": 1.0, "trim": False, "normalize_audio": False}  # in the order of stages
+NEED_THE_WHOLE = ("use_auto_editor", "normalize_audio")
+
+Check = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -33,25 +46,69 @@ def switched_on(options: SoundSettings) -> list[str]:
     return [name for name, off in OFF.items() if getattr(options, name) != off]
 
 
-def master(waveform: Waveform, options: SoundSettings, check: Callable[[], None] = lambda: None) -> Mastered:
-    """Inner silences, speed, edges, loudness, in this order; what is not asked for costs nothing and changes nothing.
+def master(waveform: Waveform, options: SoundSettings, check: Check = lambda: None) -> Mastered:
+    """As `Mastering`, of sound that is there already; what is not asked for costs nothing and changes nothing.
 
-    `check` is called before each stage, and may raise to leave. Takes a thread's time.
+    `check` is called before and within the stages, and may raise to leave. Takes a thread's time.
     """
-    done = Mastered(waveform)
-    stages = {
-        "use_auto_editor": ("auto_editor", _shorten_silences),
-        "speed_factor": ("speed", _change_speed),
-        "trim": ("trim", _trim),
-        "normalize_audio": ("loudness", _normalize),
-    }
-    for switch in switched_on(options):
-        name, stage = stages[switch]
-        check()
+    if not switched_on(options):
+        return Mastered(waveform)
+    from utils.audio.join import in_a_row
+
+    mastering = Mastering(options, waveform.sample_rate, check)
+    parts = [mastering.add(waveform.samples), mastering.finish()]
+    return mastering.done(in_a_row(parts, waveform.sample_rate))
+
+
+class Mastering:
+    """Inner silences, speed, edges, loudness, in this order, while the sound comes.
+
+    Joined, what comes out is the same whatever the sizes of the pieces. Takes a thread's time.
+    """
+
+    def __init__(self, options: SoundSettings, sample_rate: int, check: Check = lambda: None) -> None:
+        kinds: dict[str, Callable[[SoundSettings, int, Check], Stage]] = {
+            "use_auto_editor": _Silences,
+            "speed_factor": _Speed,
+            "trim": _Edges,
+            "normalize_audio": _Loudness,
+        }
+        self._stages = [kinds[switch](options, sample_rate, check) for switch in switched_on(options)]
+        self._check = check
+        self._laps: dict[str, float] = {f"{stage.name}_s": 0.0 for stage in self._stages}
+
+    def add(self, samples: Samples) -> Samples:
+        for stage in self._stages:
+            samples = self._timed(stage, stage.add, samples)
+        return samples
+
+    def finish(self) -> Samples:
+        """What the stages held back; nothing can be added any more."""
+        import numpy as np
+
+        rest = np.zeros(0, np.float32)
+        for stage in self._stages:
+            first = self._timed(stage, stage.add, rest)
+            rest = np.concatenate([first, self._timed(stage, stage.finish)])
+        return rest
+
+    def done(self, waveform: Waveform) -> Mastered:
+        """All that came out, joined, with what was done to it."""
+        originals = [stage.original for stage in self._stages if stage.original]
+        return Mastered(
+            waveform,
+            originals[0] if originals else None,
+            [{"stage": stage.name, **stage.about()} for stage in self._stages],
+            self._laps,
+            [warning for stage in self._stages for warning in stage.warnings()],
+        )
+
+    def _timed(self, stage: Stage, call: Callable[..., Samples], *samples: Samples) -> Samples:
+        self._check()
         began_at = time.perf_counter()
-        done.applied.append({"stage": name, **stage(done, options, check)})
-        done.laps[f"{name}_s"] = time.perf_counter() - began_at
-    return done
+        result = call(*samples)
+        self._laps[f"{stage.name}_s"] += time.perf_counter() - began_at
+        return result
 
 
 def bitrates(options: SoundSettings) -> Bitrates:
@@ -65,48 +122,127 @@ def warm_up(options: SoundSettings) -> None:
     stretch.warm_up(options.speed_factor_library)
 
 
-Check = Callable[[], None]
+class Stage(Protocol):
+    """One of the stages: what it is called, what it did once it is finished, and what it was given if that is kept."""
+
+    name: str
+    original: Waveform | None
+
+    def add(self, samples: Samples) -> Samples: ...
+    def finish(self) -> Samples: ...
+    def about(self) -> dict[str, Any]: ...
+    def warnings(self) -> list[str]: ...
 
 
-def _shorten_silences(done: Mastered, options: SoundSettings, _: Check) -> dict[str, Any]:
-    from utils.audio.silence import shortened
+class _Whole:
+    """A stage that needs the whole: holds back all until then."""
 
-    short = shortened(done.waveform, options.ae_threshold, options.ae_margin)
-    if options.keep_original_wav_ae:
-        done.original = done.waveform
-    done.waveform = short.waveform
-    return {"removed_s": round(short.removed_s, 4), "cuts": short.cuts}
+    name: str
+
+    def __init__(self, options: SoundSettings, sample_rate: int, check: Check) -> None:
+        self.original: Waveform | None = None
+        self._options, self._rate, self._check = options, sample_rate, check
+        self._parts: list[Samples] = []
+        self._about: dict[str, Any] = {}
+        self._warnings: list[str] = []
+
+    def add(self, samples: Samples) -> Samples:
+        if len(samples):
+            self._parts.append(samples)
+        return samples[:0]
+
+    def finish(self) -> Samples:
+        from utils.audio.join import in_a_row
+
+        whole, self._parts = in_a_row(self._parts, self._rate), []
+        return self._done_to(whole).samples
+
+    def about(self) -> dict[str, Any]:
+        return self._about
+
+    def warnings(self) -> list[str]:
+        return self._warnings
+
+    def _done_to(self, whole: Waveform) -> Waveform:
+        raise NotImplementedError
 
 
-def _change_speed(done: Mastered, options: SoundSettings, check: Check) -> dict[str, Any]:
-    from utils.audio.stretch import stretched
+class _Silences(_Whole):
+    name = "auto_editor"
 
-    wanted = options.speed_factor_library
-    done.waveform, library = stretched(done.waveform, options.speed_factor, wanted, check)
-    if wanted not in ("auto", library):
-        done.warnings.append(f"{wanted} is not available here: {library} changed the speed")
-    return {"factor": options.speed_factor, "library": library}
+    def _done_to(self, whole: Waveform) -> Waveform:
+        from utils.audio.silence import shortened
 
-
-def _trim(done: Mastered, options: SoundSettings, _: Check) -> dict[str, Any]:
-    from utils.audio.trim import trimmed
-
-    cut = trimmed(done.waveform, options.trim_threshold_ms)
-    done.waveform = cut.waveform
-    return {"start_s": round(cut.start_s, 4), "end_s": round(cut.end_s, 4)}
+        short = shortened(whole, self._options.ae_threshold, self._options.ae_margin)
+        if self._options.keep_original_wav_ae:
+            self.original = whole
+        self._about = {"removed_s": round(short.removed_s, 4), "cuts": short.cuts}
+        return short.waveform
 
 
-def _normalize(done: Mastered, options: SoundSettings, check: Check) -> dict[str, Any]:
-    from utils.audio.leveling import normalized
+class _Loudness(_Whole):
+    name = "loudness"
 
-    leveled = normalized(
-        done.waveform,
-        method=options.normalize_method,
-        level=options.normalize_level,
-        true_peak_dbtp=options.normalize_tp,
-        lra=options.normalize_lra,
-        check=check,
-    )
-    done.waveform = leveled.waveform
-    done.warnings.extend(leveled.notes)
-    return {"method": options.normalize_method, **leveled.about()}
+    def _done_to(self, whole: Waveform) -> Waveform:
+        from utils.audio.leveling import normalized
+
+        options = self._options
+        leveled = normalized(
+            whole,
+            method=options.normalize_method,
+            level=options.normalize_level,
+            true_peak_dbtp=options.normalize_tp,
+            lra=options.normalize_lra,
+            check=self._check,
+        )
+        self._warnings = list(leveled.notes)
+        self._about = {"method": options.normalize_method, **leveled.about()}
+        return leveled.waveform
+
+
+class _Speed:
+    name = "speed"
+    original: Waveform | None = None
+
+    def __init__(self, options: SoundSettings, sample_rate: int, check: Check) -> None:
+        from utils.audio.stretch import Stretch
+
+        self._wanted = options.speed_factor_library
+        self._factor = options.speed_factor
+        self._stretch = Stretch(sample_rate, self._factor, self._wanted, check)
+
+    def add(self, samples: Samples) -> Samples:
+        return self._stretch.add(samples)
+
+    def finish(self) -> Samples:
+        return self._stretch.finish()
+
+    def about(self) -> dict[str, Any]:
+        return {"factor": self._factor, "library": self._stretch.library}
+
+    def warnings(self) -> list[str]:
+        if self._wanted in ("auto", self._stretch.library):
+            return []
+        return [f"{self._wanted} is not available here: {self._stretch.library} changed the speed"]
+
+
+class _Edges:
+    name = "trim"
+    original: Waveform | None = None
+
+    def __init__(self, options: SoundSettings, sample_rate: int, _: Check) -> None:
+        from utils.audio.trim import Trim
+
+        self._trim = Trim(sample_rate, options.trim_threshold_ms)
+
+    def add(self, samples: Samples) -> Samples:
+        return self._trim.add(samples)
+
+    def finish(self) -> Samples:
+        return self._trim.finish()
+
+    def about(self) -> dict[str, Any]:
+        return {"start_s": round(self._trim.start_s, 4), "end_s": round(self._trim.end_s, 4)}
+
+    def warnings(self) -> list[str]:
+        return []

@@ -22,7 +22,8 @@ from engines.base import Cancellation, ChunkRequest, Sampling, VoicePrompt
 from engines.embedded.engine import EmbeddedEngine
 from utils.audio.leveling import normalized
 from utils.audio.silence import shortened
-from utils.audio.stretch import LIBRARIES, available, stretched
+from utils.audio.stretch import stretched
+from utils.audio.stretchers import LIBRARIES, available
 from utils.audio.trim import trimmed
 from utils.audio.waveform import Waveform
 

@@ -9,7 +9,7 @@ from fastapi import Query
 
 from api_models.bodies import FormatName, ResponseMode
 from config.settings import SoundSettings
-from mastering import switched_on
+from mastering import NEED_THE_WHOLE, switched_on
 from resilience.errors import InvalidRequest
 
 ModeQuery = Annotated[
@@ -58,9 +58,10 @@ def delivery(
         )
     if mode == "live":
         for switch in switched_on(options):
-            raise InvalidRequest(
-                f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
-                field=switch,
-                kind="not_available_yet",
-            )
+            if switch in NEED_THE_WHOLE:
+                raise InvalidRequest(
+                    f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
+                    field=switch,
+                    kind="not_live",
+                )
     return Delivery(mode, chosen or made[0])

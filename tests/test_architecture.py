@@ -67,7 +67,7 @@ MAY_IMPORT = {
     },
 }
 MODEL_LIBRARIES = {"torch", "torchaudio", "chatterbox", "transformers"}
-MAY_IMPORT_TORCHAUDIO = PROJECT / "utils" / "audio" / "stretch.py"  # its phase vocoder, on the CPU, where it is used
+MAY_IMPORT_TORCHAUDIO = PROJECT / "utils" / "audio" / "stretchers.py"  # its phase vocoder, on the CPU, where it is used
 
 
 def modules() -> Iterator[tuple[str, Path]]:

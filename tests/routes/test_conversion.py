@@ -110,7 +110,7 @@ def test_the_result_is_kept_with_a_companion(client: httpx.Client, libraries: Pa
     assert companion["seed"] == 9
     assert companion["request"]["overlap_sec"] == 0.25
     assert companion["voice"]["content_hash"]
-    assert {"plan_s", "conversion_s", "join_s"} <= companion["timings"].keys()
+    assert {"plan_s", "conversion_s"} <= companion["timings"].keys()
 
 
 def test_defaults_do_not_stand_in_the_name(client: httpx.Client) -> None:

@@ -113,7 +113,7 @@ def test_the_companion_tells_how_the_audio_came_about(client: httpx.Client, serv
     assert companion["text"] == "One sentence is here. Another sentence follows it."
     assert "".join(chunk["text"] for chunk in companion["chunks"]) == companion["text"]
     assert companion["duration_s"] == pytest.approx(reply["audio_duration_seconds"], abs=0.001)
-    assert {"plan_s", "synthesis_s", "join_s"} <= companion["timings"].keys()
+    assert {"plan_s", "synthesis_s"} <= companion["timings"].keys()
 
 
 def test_file_names_tell_type_time_and_parameters(client: httpx.Client) -> None:

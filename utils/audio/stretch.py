@@ -1,20 +1,15 @@
-"""Change of speed: faster or slower speech at the same pitch, by whichever library is at hand.
+"""Change of speed: faster or slower speech at the same pitch, whole or while it comes.
 
-`docs/decisions/speed.md` says why these libraries, how each is called, and what was measured.
+`docs/decisions/speed.md` says how the parts are cut and joined, and what was measured.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import math
-from collections.abc import Callable, Iterator
-from fractions import Fraction
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from utils.audio.stretchers import chosen
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -22,80 +17,163 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
-    Stretcher = Callable[[Samples, int, float], Samples]  # samples, their rate, factor → about n / factor samples
 
-LIBRARIES = ("audiostretchy", "librosa", "torchaudio")  # in the order they are tried
-LAST_RESORT = "ffmpeg"  # comes with PyAV, where none of them can be had
 NONE = "none"  # what is said to have stretched what needed no stretching
 SLOWEST, FASTEST = 0.25, 4.0
 
 CONTEXT_S = 0.2  # stretched on either side of a part and cut away: see _with_context
-PART_S = (8.0, 12.0)  # a part ends at the quietest moment in this range: some 0.1 s of work, and bounded memory
+PART_S = (0.6, 1.2)  # a part ends at the quietest moment in this range: the gap between two words, mostly
 QUIET_S = 0.02  # how long that moment is
 SEAM_S = 0.01  # neighbours are cross-faded over it
+ALIGNED_S = 0.006  # by which a part may be moved, so that its periods fall on those of the one before
 FADE_S = 0.004  # at both ends: where a sound falls to zero, stretching may move that by some milliseconds
-LOWEST_HZ, HIGHEST_HZ = 55, 333  # fundamentals between which TDHS looks for a period
-TDHS_PERIODS = (24, 2400)  # the shortest and longest that it takes, in samples
-TDHS_PEAK = 32_000.0
 MOST_GAIN = 2.0
-WINDOW_S = 1024 / 24_000  # of the phase vocoders; librosa's own 2048 samples smear speech at 24 kHz
-HOPS_PER_WINDOW, HOPS_PER_WINDOW_SLOWED = 8, 4  # made slower, the original is still looked at as often
-
-logger = logging.getLogger(__name__)
 
 
 def never() -> None:
     """Nobody cancels."""
 
 
+class Stretch:
+    """Makes sound `factor` times as fast (2.0 takes half the time) while it comes.
+
+    Joined, what comes out is round(n / factor) samples, the same whatever the sizes of the pieces. `library` is one of
+    LIBRARIES or "auto"; where it is not available, the next one of them does it: `self.library`. Held back are some
+    1.5 s. Calls `check` before each part. Raises ValueError for a factor outside SLOWEST to FASTEST, ImportError where
+    nothing that stretches is installed.
+    """
+
+    def __init__(
+        self, sample_rate: int, factor: float, library: str = "auto", check: Callable[[], None] = never
+    ) -> None:
+        import numpy as np
+
+        if not SLOWEST <= factor <= FASTEST:
+            raise ValueError(f"a speed of {factor} is not between {SLOWEST} and {FASTEST}")
+        self.library, self._stretcher = chosen(library)
+        self._rate, self._factor, self._check = sample_rate, factor, check
+        self._earliest, self._latest = (round(limit_s * sample_rate) for limit_s in PART_S)
+        self._context = math.ceil(CONTEXT_S * sample_rate)
+        self._seam = max(1, round(SEAM_S * sample_rate / 2))
+        self._held: Samples = np.zeros(0, np.float32)  # what came, from `_held_from` on
+        self._held_from = 0
+        self._start = 0  # of the part that is next
+        self._tail: Samples | None = None  # of the result so far: twice the seam, to be faded into the next part
+        self._level = _Level()
+
+    def add(self, samples: Samples) -> Samples:
+        """The next piece; what is ready of the result."""
+        import numpy as np
+
+        self._held = np.concatenate([self._held, samples]) if len(self._held) else samples
+        parts = [np.zeros(0, np.float32)]
+        # What remains is at least the context, so that a part before the last one is never cut short by the end.
+        while self._came - self._start > self._latest + self._context:
+            parts.append(self._part(self._quietest()))
+        return np.concatenate(parts)
+
+    def finish(self) -> Samples:
+        """The rest of the result; nothing can be added any more."""
+        return self._part(self._came, is_last=True) if self._came else self._held
+
+    @property
+    def _came(self) -> int:
+        return self._held_from + len(self._held)
+
+    def _quietest(self) -> int:
+        """Where the next part ends."""
+        import numpy as np
+
+        step = max(1, round(QUIET_S * self._rate))
+        first = self._start + self._earliest
+        reach = self._held[first - self._held_from : self._start + self._latest - self._held_from]
+        power = np.square(reach[: len(reach) // step * step].reshape(-1, step)).sum(axis=1)
+        return first + int(power.argmin()) * step + step // 2
+
+    def _part(self, end: int, *, is_last: bool = False) -> Samples:
+        """What is ready once the part that ends there is stretched: all but what the next one is faded into."""
+        self._check()
+        start, factor = self._start, self._factor
+        total = round(self._came / factor)
+        first = round(start / factor) - self._seam if start else 0
+        last = total if is_last else round(end / factor) + self._seam
+        part = self._stretched(start, end, first, last)
+        part *= self._level.gain(self._held[start - self._held_from : end - self._held_from], part)
+        fade = min(round(FADE_S * self._rate), total // 4)
+        if self._tail is None:
+            _fade(part, fade)
+        else:
+            _fade(part, len(self._tail))
+            _fade(self._tail[::-1], len(self._tail))
+            part[: len(self._tail)] += self._tail
+        if is_last:
+            _fade(part[::-1], fade)
+            return part
+        before_tail = len(part) - 2 * self._seam
+        self._tail = part[before_tail:].copy()
+        self._start = end
+        kept_from = max(0, end - self._context)
+        self._held, self._held_from = self._held[kept_from - self._held_from :], kept_from
+        return part[:before_tail]
+
+    def _stretched(self, start: int, end: int, first: int, last: int) -> Samples:
+        """Samples `first` to `last` of the result, by way of those from `start` to `end`."""
+        import numpy as np
+
+        around = self._with_context(start, end)
+        part = np.zeros(last - first, np.float32)
+        if around.any():
+            stretched = self._stretcher(around, self._rate, self._factor)
+            offset = first - round((start - self._context) / self._factor)
+            if self._tail is not None:
+                offset += self._alignment(stretched, offset)
+            found = stretched[offset : offset + len(part)]
+            part[: len(found)] = found
+        return part
+
+    def _with_context(self, start: int, end: int) -> Samples:
+        """A part with some samples more on both sides; beyond the ends of the sound is its mirror image.
+
+        Every method needs something on both sides of what it stretches: TDHS gives its last three periods out
+        unstretched, a vocoder's first and last windows are half empty. Mirrored, because zeros would put a step in
+        front of a sound that begins at once.
+        """
+        import numpy as np
+
+        before, after = start - self._context, end + self._context
+        part = self._held[max(0, before) - self._held_from : after - self._held_from]
+        missing = max(0, -before), max(0, after - self._came)
+        return np.pad(part, missing, mode="symmetric").astype(np.float32, copy=False)
+
+    def _alignment(self, stretched: Samples, offset: int) -> int:
+        """By how many samples a part must be moved to be most like the end of the one before it, where they meet."""
+        import numpy as np
+
+        assert self._tail is not None
+        reach = round(ALIGNED_S * self._rate)
+        beside = stretched[max(0, offset - reach) : offset + reach + len(self._tail)]
+        places = np.lib.stride_tricks.sliding_window_view(beside, len(self._tail))
+        energies = np.sqrt(np.square(places).sum(axis=1)) + 1e-9
+        likeness = places @ self._tail / energies
+        if likeness.max(initial=0.0) <= 0:
+            return 0
+        return int(likeness.argmax()) - min(offset, reach)
+
+
 def stretched(
     waveform: Waveform, factor: float, library: str = "auto", check: Callable[[], None] = never
 ) -> tuple[Waveform, str]:
-    """The same sound `factor` times as fast (2.0 takes half the time), of round(n / factor) samples, and who did it.
+    """As `Stretch`, of what is there already, and who did it.
 
-    `library` is one of LIBRARIES or "auto"; where it is not available, the next one of them does it. At 1.0 the same
-    object comes back and nothing is imported. Calls may run in parallel. Raises ValueError for a factor outside
-    SLOWEST to FASTEST, ImportError where nothing that stretches is installed. Calls `check` every 0.2 s or so.
+    At 1.0 the same object comes back and nothing is imported. Calls may run in parallel. Raises what `Stretch` raises.
     """
-    if not SLOWEST <= factor <= FASTEST:
-        raise ValueError(f"a speed of {factor} is not between {SLOWEST} and {FASTEST}")
-    if library not in (*LIBRARIES, "auto"):
-        raise ValueError(f"{library!r} is none of {LIBRARIES}")
     if factor == 1.0 or not len(waveform.samples):
         return waveform, NONE
     import numpy as np
 
-    name, stretcher = _chosen(library)
-    rate = waveform.sample_rate
-    total = round(len(waveform.samples) / factor)
-    if not waveform.samples.any():
-        return Waveform(np.zeros(total, np.float32), rate), name
-    result = np.zeros(total, np.float32)
-    seam, context = round(SEAM_S * rate / 2), math.ceil(CONTEXT_S * rate)
-    for start, end in _parts(waveform):
-        check()
-        first = max(0, round(start / factor) - (seam if start else 0))
-        last = min(total, round(end / factor) + (seam if end < len(waveform.samples) else 0))
-        part = stretcher(_with_context(waveform.samples, start, end, context), rate, factor)
-        offset = first - round((start - context) / factor)
-        part = part[offset : offset + last - first]
-        if start:
-            _fade(part, 2 * seam)
-        if last < total:
-            _fade(part[::-1], 2 * seam)
-        result[first : first + len(part)] += part
-    for end_of_result in (result, result[::-1]):
-        _fade(end_of_result, min(round(FADE_S * rate), total // 4))
-    _keep_level(result, waveform.samples)
-    return Waveform(result, rate), name
-
-
-@cache
-def available(library: str) -> bool:
-    """Whether it can be imported, without importing what is large; "ffmpeg" is the last resort."""
-    if library == "audiostretchy":  # small, and its wheel may lack the binary for this machine
-        return _stretcher(library) is not None
-    return find_spec("av" if library == LAST_RESORT else library) is not None
+    stretch = Stretch(waveform.sample_rate, factor, library, check)
+    parts = [stretch.add(waveform.samples), stretch.finish()]
+    return Waveform(np.concatenate(parts), waveform.sample_rate), stretch.library
 
 
 def warm_up(library: str = "auto") -> None:
@@ -106,53 +184,24 @@ def warm_up(library: str = "auto") -> None:
     stretched(Waveform(noise.astype(np.float32), 24_000), 1.5, library)
 
 
-def _chosen(library: str) -> tuple[str, Stretcher]:
-    first = LIBRARIES.index(library) if library in LIBRARIES else 0
-    for name in (*LIBRARIES[first:], *LIBRARIES[:first], LAST_RESORT):
-        stretcher = _stretcher(name) if available(name) else None
-        if stretcher:
-            return name, stretcher
-    raise ImportError(f"none of {LIBRARIES} and PyAV can be imported: speech cannot be made faster or slower")
+class _Level:
+    """Gives the result the level of the original, as far as full scale allows.
 
-
-@cache
-def _stretcher(name: str) -> Stretcher | None:
-    loaders = {"audiostretchy": _tdhs, "librosa": _librosa, "torchaudio": _torchaudio, LAST_RESORT: _ffmpeg}
-    try:
-        return loaders[name]()
-    except (ImportError, OSError, NotImplementedError) as error:  # not there, or its binaries are another machine's
-        logger.info("stretcher_unavailable library=%s reason=%s", name, error)
-        return None
-
-
-def _with_context(samples: Samples, start: int, end: int, context: int) -> Samples:
-    """A part with `context` samples more on both sides; beyond the ends of the recording is its mirror image.
-
-    Every method needs something on both sides of what it stretches: TDHS gives its last three periods out
-    unstretched, a vocoder's first and last windows are half empty. Mirrored, because zeros would put a step in front
-    of a sound that begins at once.
+    A phase vocoder loses level, up to 5 dB at 4.0, and changes the shape of the wave, and so its peak. Measured over
+    all so far: a part alone may hold more or less of a loud sound than its stretch of the original.
     """
-    import numpy as np
 
-    part = samples[max(0, start - context) : end + context]
-    missing = max(0, context - start), max(0, end + context - len(samples))
-    return np.pad(part, missing, mode="symmetric").astype(np.float32, copy=False)
+    def __init__(self) -> None:
+        self._original, self._result = (0.0, 0), (0.0, 0)  # energy, samples
 
-
-def _parts(waveform: Waveform) -> Iterator[tuple[int, int]]:
-    """Start and end sample of parts that can be stretched one by one, cut where the sound is quietest."""
-    import numpy as np
-
-    rate, count, start = waveform.sample_rate, len(waveform.samples), 0
-    earliest, latest = (round(limit_s * rate) for limit_s in PART_S)
-    step = max(1, round(QUIET_S * rate))
-    while count - start > latest:
-        reach = waveform.samples[start + earliest : start + latest]
-        power = np.square(reach[: len(reach) // step * step].reshape(-1, step)).sum(axis=1)
-        end = start + earliest + int(power.argmin()) * step + step // 2
-        yield start, end
-        start = end
-    yield start, count
+    def gain(self, original: Samples, result: Samples) -> float:
+        self._original = self._original[0] + float(original @ original), self._original[1] + len(original)
+        self._result = self._result[0] + float(result @ result), self._result[1] + len(result)
+        wanted, power = (energy / max(1, count) for energy, count in (self._original, self._result))
+        peak = max(float(result.max(initial=0.0)), -float(result.min(initial=0.0)))
+        if power <= 0 or peak <= 0:
+            return 1.0
+        return min(math.sqrt(wanted / max(power, wanted / MOST_GAIN**2)), 1 / peak)
 
 
 def _fade(samples: Samples, length: int) -> None:
@@ -160,124 +209,3 @@ def _fade(samples: Samples, length: int) -> None:
     import numpy as np
 
     samples[:length] *= (np.arange(length, dtype=np.float32) + 0.5) / max(1, length)
-
-
-def _keep_level(result: Samples, original: Samples) -> None:
-    """Give the result the level of the original, in place, as far as full scale allows.
-
-    A phase vocoder loses level, up to 5 dB at 4.0, and changes the shape of the wave, and so its peak.
-    """
-    peak = max(float(result.max(initial=0.0)), -float(result.min(initial=0.0)))
-    if peak > 0:
-        power, wanted = (float(samples @ samples) / len(samples) for samples in (result, original))
-        result *= min(math.sqrt(wanted / max(power, wanted / MOST_GAIN**2)), 1 / peak)
-
-
-def _tdhs() -> Stretcher:
-    """audiostretchy's C core (time-domain harmonic scaling), without the package's own class.
-
-    That class leaves its buffer untrimmed, and its wrapper of the core declares the functions' types anew for every
-    object, under the calls of other threads. Here they are declared once, for a handle of our own to the library.
-    """
-    import numpy as np
-
-    core = ctypes.CDLL(str(import_module("audiostretchy.interface.tdhs").lib_path))
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    core.stretch_init.argtypes, core.stretch_init.restype = [number] * 4, pointer
-    core.stretch_output_capacity.argtypes = [pointer, number, ctypes.c_float]
-    core.stretch_samples.argtypes = [pointer, pointer, number, pointer, ctypes.c_float]
-    core.stretch_flush.argtypes = [pointer, pointer]
-    core.stretch_deinit.argtypes, core.stretch_deinit.restype = [pointer], None
-
-    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        peak = float(np.abs(samples).max(initial=0.0)) or 1.0
-        whole = np.ascontiguousarray(np.rint(samples * (TDHS_PEAK / peak)), dtype=np.int16)
-        shortest, longest = (min(max(rate // hz, TDHS_PERIODS[0]), TDHS_PERIODS[1]) for hz in (HIGHEST_HZ, LOWEST_HZ))
-        ratio = 1 / factor
-        in_two_steps = 2 if not 0.5 <= ratio <= 2 else 0
-        handle = core.stretch_init(shortest, max(longest, shortest + 1), 1, in_two_steps)
-        if not handle:
-            raise ValueError(f"TDHS takes no audio of {rate} Hz")
-        try:
-            # What is flushed may exceed what the core asks for.
-            capacity = core.stretch_output_capacity(handle, len(whole), ratio) + 16 * TDHS_PERIODS[1]
-            output = np.zeros(capacity, np.int16)
-            count = core.stretch_samples(handle, whole.ctypes.data, len(whole), output.ctypes.data, ratio)
-            count += core.stretch_flush(handle, output[count:].ctypes.data)
-        finally:
-            core.stretch_deinit(handle)
-        return output[:count].astype(np.float32) * np.float32(peak / TDHS_PEAK)
-
-    return stretch
-
-
-def _window(rate: int, factor: float) -> tuple[int, int]:
-    """Samples of a phase vocoder's window, a power of two, and from one window of its result to the next."""
-    size = 1 << max(5, round(math.log2(WINDOW_S * rate)))
-    return size, size // (HOPS_PER_WINDOW if factor > 1 else HOPS_PER_WINDOW_SLOWED)
-
-
-def _librosa() -> Stretcher:
-    import numpy as np
-    from librosa.effects import time_stretch  # librosa itself imports nothing before it is asked for
-
-    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        size, hop = _window(rate, factor)
-        result = time_stretch(np.ascontiguousarray(samples), rate=factor, n_fft=size, hop_length=hop)
-        return np.asarray(result, np.float32)
-
-    return stretch
-
-
-def _torchaudio() -> Stretcher:
-    import numpy as np
-    import torch
-    from torchaudio.functional import phase_vocoder
-
-    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        size, hop = _window(rate, factor)
-        with torch.inference_mode():
-            window = torch.hann_window(size)
-            spectra = torch.stft(
-                torch.from_numpy(np.array(samples)), size, hop, window=window, pad_mode="constant", return_complex=True
-            )
-            advance = torch.linspace(0, math.pi * hop, size // 2 + 1)[:, None]
-            changed = phase_vocoder(spectra, factor, advance)
-            result = torch.istft(changed, size, hop, window=window, length=round(len(samples) / factor))
-        return np.asarray(result.numpy(), np.float32)
-
-    return stretch
-
-
-def _ffmpeg() -> Stretcher:
-    import av
-    import av.filter
-    import numpy as np
-
-    def stretch(samples: Samples, rate: int, factor: float) -> Samples:
-        # One atempo drops samples above 2, and takes nothing below 0.5.
-        steps = 1 if 0.5 <= factor <= 2 else 2
-        graph = av.filter.Graph()
-        last = graph.add_abuffer(sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate))
-        for _ in range(steps):
-            following = graph.add("atempo", f"{factor ** (1 / steps):.9f}")
-            last.link_to(following)
-            last = following
-        sink = graph.add("abuffersink")
-        last.link_to(sink)
-        graph.configure()
-        frame = av.AudioFrame.from_ndarray(np.array(samples[None], np.float32), format="flt", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
-        graph.push(frame)
-        graph.push(None)
-        pieces: list[Samples] = []
-        while True:
-            try:
-                piece = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                break
-            assert isinstance(piece, av.AudioFrame)
-            pieces.append(np.asarray(piece.to_ndarray().reshape(-1), np.float32))
-        return np.concatenate(pieces)
-
-    return stretch

@@ -28,6 +28,10 @@ LEAST_NOISE_S, LEAST_NOISE_BESIDE_SILENCE_S = 0.24, 0.6  # a voice's own hiss is
 SILENT_DBFS = -75.0  # of the loudest frames: nothing is there to be found
 LOUD_FRAMES, LOUD_SHARE = 10, 0.01  # so many, or this share of them, are as loud as the loud frames: clicks are fewer
 SHORTEST_S = 0.06  # of what may stand alone; a click fills two or three frames
+AHEAD_S = 0.5  # of sound from its first loud moment on: enough to tell where it begins
+REMEMBERED_S = 10.0  # of what has gone out: enough to tell where it ends
+LOUD = 10 ** (-40 / 10)  # power of a moment that is speech, if a model made it
+VOWEL_BELOW_LOUDEST = 10 ** (-20 / 10)  # and of one that is a vowel
 NEAR_S = 0.15  # the burst of a "t" comes so long after what it belongs to
 
 Samples = NDArray[np.float32]
@@ -42,6 +46,20 @@ class Trimmed:
     end_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """An edge's silence is cut down to `kept_ms` if it is longer than `threshold_ms`."""
+
+    sample_rate: int
+    threshold_ms: float
+    kept_ms: float
+
+    def left_of(self, silence: int) -> int:
+        """How many samples of it stay."""
+        threshold, kept = (round(limit_ms * self.sample_rate / 1000) for limit_ms in (self.threshold_ms, self.kept_ms))
+        return kept if silence > max(threshold, kept) else silence
+
+
 def trimmed(waveform: Waveform, threshold_ms: float, kept_ms: float = 50.0) -> Trimmed:
     """Cut each edge's silence down to `kept_ms`, if it is longer than `threshold_ms`; else that edge is untouched.
 
@@ -50,12 +68,93 @@ def trimmed(waveform: Waveform, threshold_ms: float, kept_ms: float = 50.0) -> T
     """
     samples, rate = waveform.samples, waveform.sample_rate
     start, end = edges(waveform)
-    threshold, kept = round(threshold_ms * rate / 1000), round(kept_ms * rate / 1000)
-    first = start - kept if start > max(threshold, kept) else 0
-    last = end + kept if len(samples) - end > max(threshold, kept) else len(samples)
+    limits = _Limits(rate, threshold_ms, kept_ms)
+    first, last = start - limits.left_of(start), end + limits.left_of(len(samples) - end)
     if (first, last) == (0, len(samples)):
         return Trimmed(waveform, 0.0, 0.0)
     return Trimmed(Waveform(samples[first:last], rate), first / rate, (len(samples) - last) / rate)
+
+
+class Trim:
+    """Does what `trimmed` does while the sound comes, for speech without a room around it: what a model made.
+
+    The first edge is found in what has come 0.5 s after the first loud moment, the last one in the last 10 s. Held back
+    are all before that, and what follows the last vowel. Joined, what comes out is the same whatever the sizes of the
+    pieces; a sound that is soft throughout is held to its end, and `trimmed`.
+    """
+
+    def __init__(self, sample_rate: int, threshold_ms: float, kept_ms: float = 50.0) -> None:
+        self._rate = sample_rate
+        self._limits = _Limits(sample_rate, threshold_ms, kept_ms)
+        self._hop = max(1, round(HOP_S * sample_rate))
+        self._held = np.zeros(0, np.float32)  # what came, from `_held_from` on
+        self._held_from = 0
+        self._frames = 0  # of all that came, in how many the level is known
+        self._loudest = 0.0
+        self._loud_run = 0  # frames
+        self._first_loud: int | None = None
+        self._sure = 0  # up to there all stays, whatever follows
+        self._given: int | None = None  # up to there it has gone out; None while the first edge is unknown
+        self.start_s = self.end_s = 0.0
+
+    def add(self, samples: Samples) -> Samples:
+        """The next piece; what is sure to stay."""
+        self._held = np.concatenate([self._held, samples])
+        self._listen()
+        if self._given is None:
+            if self._first_loud is None or self._came < (decided_at := self._decided_at(self._first_loud)):
+                return self._held[:0]
+            start, _ = edges(Waveform(self._held[:decided_at], self._rate))
+            self._given = start - self._limits.left_of(start)
+            self.start_s = self._given / self._rate
+        return self._give(self._sure)
+
+    def finish(self) -> Samples:
+        """The rest; nothing can be added any more."""
+        if self._given is None:
+            cut = trimmed(Waveform(self._held, self._rate), self._limits.threshold_ms, self._limits.kept_ms)
+            self.start_s, self.end_s = cut.start_s, cut.end_s
+            return cut.waveform.samples
+        _, end = edges(Waveform(self._held, self._rate))
+        last = self._held_from + end + self._limits.left_of(len(self._held) - end)
+        rest = self._give(last)
+        self.end_s = (self._came - self._given) / self._rate
+        return rest
+
+    @property
+    def _came(self) -> int:
+        return self._held_from + len(self._held)
+
+    def _decided_at(self, first_loud: int) -> int:
+        return first_loud * self._hop + round(AHEAD_S * self._rate)
+
+    def _listen(self) -> None:
+        """Find the first loud moment and the end of the last vowel in what is new."""
+        at = self._frames * self._hop
+        levels = _levels(self._held[at - self._held_from :], self._rate, self._hop).sum(axis=1)
+        loudest = np.maximum.accumulate(np.concatenate([[self._loudest], levels]))[1:]
+        loud = levels > np.maximum(loudest * VOWEL_BELOW_LOUDEST, LOUD)
+        for index in np.flatnonzero(loud):
+            if self._first_loud is None:
+                self._first_loud = self._frames + int(index)
+        runs = _runs(loud, self._loud_run)
+        if len(levels):
+            self._loudest, self._loud_run = float(loudest[-1]), int(runs[-1])
+            vowels = np.flatnonzero(runs >= SHORTEST_S / HOP_S)
+            if len(vowels):
+                self._sure = (self._frames + int(vowels[-1]) + 1) * self._hop
+            self._frames += len(levels)
+
+    def _give(self, until: int) -> Samples:
+        """What has not gone out up to there. What went out is kept for a while, to find the last edge by."""
+        assert self._given is not None
+        until = max(until, self._given)
+        part = self._held[self._given - self._held_from : until - self._held_from]
+        self._given = until
+        forgotten = until - round(REMEMBERED_S * self._rate)
+        if forgotten > self._held_from:
+            self._held, self._held_from = self._held[forgotten - self._held_from :].copy(), forgotten
+        return part
 
 
 def edges(waveform: Waveform) -> tuple[int, int]:
@@ -146,3 +245,9 @@ def _long_enough(heard: NDArray[np.bool_]) -> tuple[int, int]:
     while last < len(starts) - 1 and starts[last + 1] - ends[last] <= near:
         last += 1
     return int(starts[first]), int(ends[last]) - 1
+
+
+def _runs(loud: NDArray[np.bool_], before: int) -> NDArray[np.int64]:
+    """How many frames up to each are loud without a break; `before` is how many were, before the first."""
+    counts = np.arange(1, len(loud) + 1) + before
+    return np.asarray(counts - np.maximum.accumulate(np.where(loud, 0, counts)))

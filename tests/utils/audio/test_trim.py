@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.speech import say
 from tests.utils.audio.test_join import tone
-from utils.audio.trim import edges, trimmed
+from utils.audio.trim import Trim, edges, trimmed
 from utils.audio.waveform import Waveform
 
 RATE = 24_000
@@ -220,3 +220,68 @@ def test_it_takes_next_to_no_time():
     edges(minute)
 
     assert time.thread_time() - started_s < 0.005 * minute.duration_s  # measured 0.0005 to 0.001, on a busy machine
+
+
+# While it comes
+
+
+def spoken(before_s: float, after_s: float, gain: float = 1.0) -> Waveform:
+    """Two sentences with a second between them, and digital silence around them."""
+    silences = [np.zeros(round(silence_s * RATE), np.float32) for silence_s in (before_s, 1.0, after_s)]
+    first, second = (np.trim_zeros(say(sentence, "edgar").samples) * np.float32(gain) for sentence in SENTENCES[:2])
+    return Waveform(np.concatenate([silences[0], first, silences[1], second, silences[2]]), RATE)
+
+
+def while_it_comes(whole: Waveform, size: int) -> tuple[list[np.ndarray], Trim]:
+    trim = Trim(RATE, THRESHOLD_MS)
+    pieces = [whole.samples[start : start + size] for start in range(0, len(whole.samples), size)]
+    return [*map(trim.add, pieces), trim.finish()], trim
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.005])
+@pytest.mark.parametrize(("before_s", "after_s"), [(0.0, 0.0), (0.1, 0.1), (1.5, 0.7), (0.7, 14.0)])
+def test_while_it_comes_the_same_is_cut_as_when_it_is_whole(before_s: float, after_s: float, gain: float) -> None:
+    whole = spoken(before_s, after_s, gain)
+
+    for size in (240, 4799, len(whole.samples)):
+        parts, trim = while_it_comes(whole, size)
+        cut = trimmed(whole, THRESHOLD_MS)
+        np.testing.assert_array_equal(np.concatenate(parts), cut.waveform.samples)
+        assert (trim.start_s, trim.end_s) == pytest.approx((cut.start_s, cut.end_s))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_sizes_of_the_pieces_change_nothing(seed: int) -> None:
+    whole = clip(seed).waveform
+
+    joined = [np.concatenate(while_it_comes(whole, size)[0]) for size in (331, 4800, len(whole.samples))]
+
+    np.testing.assert_array_equal(joined[0], joined[2])
+    np.testing.assert_array_equal(joined[1], joined[2])
+
+
+def test_speech_leaves_soon_after_it_came_and_a_pause_when_it_is_over() -> None:
+    parts, _ = while_it_comes(spoken(1.0, 0.0), 240)
+
+    gone = np.cumsum([len(part) for part in parts]) / RATE
+    came = np.minimum(np.arange(1, len(parts) + 1) * 240, len(spoken(1.0, 0.0).samples)) / RATE - 0.95
+    assert gone[147] == 0
+    assert gone[152] > 0.4
+    assert (came - gone).max() < 1.6
+
+
+def test_a_long_stream_is_not_kept() -> None:
+    trim = Trim(RATE, THRESHOLD_MS)
+    sound = say(SENTENCES[0], "edgar").samples
+
+    for _ in range(30):
+        trim.add(sound)
+
+    assert len(trim._held) < 15 * RATE
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1), np.zeros(3 * RATE), np.full(2400, 0.1)])
+def test_where_nothing_is_to_be_told_all_stays(samples: np.ndarray) -> None:
+    parts, _ = while_it_comes(Waveform(samples.astype(np.float32), RATE), 480)
+
+    assert len(np.concatenate(parts)) == len(samples)
