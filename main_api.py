@@ -137,6 +137,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     addresses.include(app)
     documentation.mount_assets(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_kb * 1024, uploads=uploads.body_limits(settings.api))
+    app.add_middleware(addresses.Aliases)
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=settings.server.cors_origin_regex.pattern,

@@ -1,18 +1,18 @@
-"""Where OpenAI's API is found: below `/v1`, and for clients that leave that out below `/audio`, too."""
+"""Where OpenAI's API is found: below `/v1`, and where else its clients look for it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api_models.openai import ErrorEnvelope
 from routes.openai import consents, models, speech, voices
 
-FAILURES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorEnvelope, "description": "400 for whatever is wrong in the request, 404, 405, 413, 415"},
-    "5XX": {"model": ErrorEnvelope, "description": "500, 503 with `Retry-After`, 504, 507"},
+# For themselves and all below them; what one of them leads to may be another one.
+ALIASES = {
+    "/audio": "/v1/audio",
+    "/v1/voices": "/v1/audio/voices",
+    "/v1/audio/models": "/v1/models",
 }
 
 greeting = APIRouter(include_in_schema=False)
@@ -26,12 +26,24 @@ async def greet(request: Request) -> dict[str, str]:
 
 
 def include(app: FastAPI) -> None:
-    app.include_router(greeting)
-    for router in (models.listing, models.router):
-        app.include_router(router, prefix="/v1", responses=FAILURES)
-    app.include_router(voices.router, prefix="/v1", include_in_schema=False)
-    for prefix in ("/v1/audio", "/audio"):
-        is_listed = prefix == "/v1/audio"
-        for part in (speech, voices, consents):
-            app.include_router(part.router, prefix=prefix, responses=FAILURES, include_in_schema=is_listed)
-        app.include_router(models.listing, prefix=prefix, include_in_schema=False)
+    for router in (greeting, speech.router, models.router, voices.router, consents.router):
+        app.include_router(router)
+
+
+class Aliases:
+    """Has requests at other addresses answered as if they came to the one below `/v1`, its limits and its errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            scope["path"] = canonical(scope["path"])
+        await self._app(scope, receive, send)
+
+
+def canonical(path: str) -> str:
+    for alias, address in ALIASES.items():
+        if path == alias or path.startswith(f"{alias}/"):
+            path = address + path.removeprefix(alias)
+    return path

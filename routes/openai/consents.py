@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from api_models.openai import Consent, ConsentChanges, ConsentDeleted, ConsentList, ConsentQuery, CreateConsent
 from management.stored import StoredFile
 from routes.deps import LibrariesDep, in_heavy_thread, json_only
+from routes.openai.envelope import FAILURES
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 
-router = APIRouter(prefix="/voice_consents", tags=["openai"], route_class=UploadRoute)
+router = APIRouter(prefix="/v1/audio/voice_consents", tags=["openai"], route_class=UploadRoute, responses=FAILURES)
 
 
 @router.post(

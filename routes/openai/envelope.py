@@ -46,10 +46,16 @@ LONGEST_PATH = 200
 NO_JSON = ("json_invalid", "unreadable")
 
 
+FAILURES: dict[int | str, dict[str, Any]] = {  # of every address, for OpenAPI
+    "4XX": {"model": ErrorEnvelope, "description": "400 for whatever is wrong in the request, 404, 405, 413, 415"},
+    "5XX": {"model": ErrorEnvelope, "description": "500, 503 with `Retry-After`, 504, 507"},
+}
+
+
 def is_spoken(scope: Scope) -> bool:
     """True for the addresses whose clients expect OpenAI's envelope."""
     path: str = scope["path"]
-    return path == "/v1" or path.startswith(("/v1/", "/audio/"))
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def envelope(status: int, code: str, sentence: str, detail: Any = None) -> ErrorEnvelope:
@@ -90,7 +96,7 @@ def sentence_of(fault: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         return f"Invalid value for '{field}'. Supported values are: {fault['ctx']['expected']}."
     if "than" in kind and (both := bounds(field)):
-        return f"Invalid value for '{field}': it must be from {both[0]:g} to {both[1]:g}."
+        return f"Invalid value for '{field}': it must be from {both[0]:.10g} to {both[1]:.10g}."
     return f"Invalid value for '{field}': {fault['msg']}"
 
 

@@ -8,13 +8,13 @@ from starlette.exceptions import HTTPException
 from api_models.openai import Model, ModelList
 from engines.base import EngineInfo
 from routes.deps import HostDep, SettingsDep
+from routes.openai.envelope import FAILURES
 from routes.openai.names import STARTED_AT, find_model, model_names
 
-router = APIRouter(tags=["openai"])
-listing = APIRouter(tags=["openai"])  # which some clients look for elsewhere, too
+router = APIRouter(prefix="/v1", tags=["openai"], responses=FAILURES)
 
 
-@listing.api_route("/models", methods=["GET", "HEAD"], summary="List models (OpenAI)")
+@router.api_route("/models", methods=["GET", "HEAD"], summary="List models (OpenAI)")
 async def list_models(host: HostDep, settings: SettingsDep) -> ModelList:
     """The engine's models and the names that the settings give them besides; none while the engine was never ready."""
     engine = host.info

@@ -14,6 +14,7 @@ import mastering
 from api_models.openai import CreateSpeech
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep, json_only, unless_client_leaves
 from routes.live import Bare, Framing, live_audio
+from routes.openai.envelope import FAILURES
 from routes.openai.events import SpeechEvents
 from routes.openai.names import find_model, find_voice
 from utils.audio.formats import Bitrates
@@ -29,7 +30,7 @@ MEDIA_TYPES = {
     "pcm": "audio/pcm",
 }
 
-router = APIRouter(tags=["openai"])
+router = APIRouter(prefix="/v1/audio", tags=["openai"], responses=FAILURES)
 
 
 @router.post(

@@ -13,6 +13,7 @@ from management.stored import Selection, StoredFile
 from management.voices import ID, Voices
 from resilience.errors import FileMissing, InvalidRequest
 from routes.deps import HostDep, LibrariesDep, SettingsDep, VoicesDep, in_heavy_thread
+from routes.openai.envelope import FAILURES
 from routes.openai.names import OPENAI_VOICES, STARTED_AT
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 from utils.media_types import is_json
@@ -37,7 +38,7 @@ class SampleRoute(UploadRoute):
         return no_prompt
 
 
-router = APIRouter(tags=["openai"], route_class=SampleRoute)
+router = APIRouter(prefix="/v1/audio", tags=["openai"], route_class=SampleRoute, responses=FAILURES)
 
 
 @router.api_route("/voices", methods=["GET", "HEAD"], summary="List voices (OpenAI)", response_model=VoiceList)

@@ -1,0 +1,30 @@
+"""A server whose voices and models have other names, and whose libraries nobody else has a part in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.recordings import vowels_wav
+from tests.serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def named_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    environment = {
+        "CHATTERBOX_OPENAI__VOICES": "{alloy: narrators/anna, marin: nobody, boss: narrators/anna}",
+        "CHATTERBOX_OPENAI__MODELS": "{tts-1: null, Resemble AI/small: espeak-world, lost: turbo}",
+    }
+    data_dir = tmp_path_factory.mktemp("openai")
+    (data_dir / "voices" / "narrators").mkdir(parents=True)
+    (data_dir / "voices" / "narrators" / "anna.wav").write_bytes(vowels_wav(255))
+    with serving(data_dir, "--engine", "embedded", environment=environment) as running:
+        yield running
+
+
+@pytest.fixture
+def named(named_server: Server) -> Iterator[httpx.Client]:
+    with named_server.client() as client:
+        yield client
