@@ -33,6 +33,10 @@ class InvalidRequest(SpeechError):
         super().__init__(message, detail=[{"type": kind, "loc": [where, field], "msg": message}])
 
 
+class NothingToSay(InvalidRequest):
+    """A text without a character to speak, or of which its clean-up leaves none."""
+
+
 class TextTooLong(InvalidRequest):
     code = "TEXT_TOO_LONG"
 
