@@ -25,7 +25,19 @@ MAY_IMPORT = {
     "planning": {"engines", "utils", "config", "resilience", "monitoring"},
     "conversion": {"planning", "engines", "utils", "config", "resilience", "monitoring"},
     "generations": {"mastering", "planning", "conversion", "engines", "utils", "config", "resilience", "monitoring"},
+    "dictation": {
+        "mastering",
+        "planning",
+        "conversion",
+        "generations",
+        "engines",
+        "utils",
+        "config",
+        "resilience",
+        "monitoring",
+    },
     "core_engine": {
+        "dictation",
         "mastering",
         "planning",
         "conversion",
@@ -40,6 +52,7 @@ MAY_IMPORT = {
     "routes": {
         "api_models",
         "core_engine",
+        "dictation",
         "generations",
         "management",
         "mastering",
