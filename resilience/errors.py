@@ -139,6 +139,20 @@ class GenerationTimeout(SpeechError):
     code = "GENERATION_TIMEOUT"
 
 
+class OriginRefused(SpeechError):
+    """A page in a browser that has no business with this server."""
+
+    code = "PERMISSION_DENIED"
+    is_expected = True
+
+
+class NothingCame(SpeechError):
+    """A client that holds a place in line and says nothing."""
+
+    code = "IDLE_TIMEOUT"
+    is_expected = True
+
+
 class TryAgainLater(SpeechError):
     """A state that passes; a client may send the same request after `retry_after_s` whole seconds."""
 

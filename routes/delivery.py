@@ -57,11 +57,16 @@ def delivery(
             where=where,
         )
     if mode == "live":
-        for switch in switched_on(options):
-            if switch in NEED_THE_WHOLE:
-                raise InvalidRequest(
-                    f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
-                    field=switch,
-                    kind="not_live",
-                )
+        check_live(options)
     return Delivery(mode, chosen or made[0])
+
+
+def check_live(options: SoundSettings) -> None:
+    """Raise InvalidRequest, naming the field, if something is asked for that live audio cannot have."""
+    for switch in switched_on(options):
+        if switch in NEED_THE_WHOLE:
+            raise InvalidRequest(
+                f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
+                field=switch,
+                kind="not_live",
+            )
