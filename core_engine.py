@@ -182,7 +182,7 @@ class CoreEngine:
             def at_work(plan: SpeechPlan) -> AbstractAsyncContextManager[Events]:
                 return self._at_work(plan, self._host.renewed(place))
 
-            yield Dictation(self._planner, manner, at_work, self._metrics)
+            yield Dictation(self._planner, manner, at_work, lambda: self._host.characters_a_second, self._metrics)
             if manner.voice.content_hash:
                 await asyncio.to_thread(self._use.record_use, manner.voice.name, manner.voice.content_hash)
 
@@ -241,12 +241,10 @@ class CoreEngine:
 
     # Stages
 
-    def _plan(
-        self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False, keep: bool = True
-    ) -> SpeechPlan:
+    def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool, keep: bool) -> SpeechPlan:
         if keep:
             self._prepare_folder(request.folder)
-        return self._planner.plan(request, engine, early=early)
+        return self._planner.plan(request, engine, early=self._host.characters_a_second if early else None)
 
     def _prepare_folder(self, name: str | None) -> None:
         """Refuse at once what could not be kept in the end."""

@@ -120,11 +120,13 @@ class Dictation:
         planner: Planner,
         manner: Manner,
         at_work: Callable[[SpeechPlan], AbstractAsyncContextManager[Events]],
+        characters_a_second: Callable[[], float],
         metrics: Metrics,
     ) -> None:
         self._planner = planner
         self.manner = manner
         self._at_work = at_work
+        self._characters_a_second = characters_a_second
         self._metrics = metrics
         self._count = 0  # of the chunks so far
         self._is_pause_due = False
@@ -184,7 +186,7 @@ class Dictation:
     def _plan(self, text: str) -> SpeechPlan | None:
         """None if nothing of the text can be spoken. Takes a thread's time."""
         try:
-            return self._planner.plan_part(self.manner, text, early=True, first=self._count)
+            return self._planner.plan_part(self.manner, text, early=self._characters_a_second(), first=self._count)
         except NothingToSay:
             return None
 

@@ -22,13 +22,15 @@ from engines.base import (
 from monitoring import context
 from resilience.errors import InvalidRequest, NothingToSay, TextTooLong, VoiceNotFound
 from utils.text.normalize import CleanUp, clean, lowercase, refuse_control_characters
-from utils.text.split import Chunk, Grouping, split
+from utils.text.split import Chunk, Grouping, split, with_short_first
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SEED = 2**32 - 1
-NOT_OF_A_VOICE = ("default_voice",)
+FIRST_CHUNK_S = 3.0  # of work that a listener waits for at most, as far as the first chunk decides it
+FIRST_CHARACTERS = 40  # but it must be long enough for a model to find its rhythm in
+NOT_OF_A_VOICE = ("default_voice", "save")
 SAMPLING = ("exaggeration", "temperature", "cfg_weight", "min_p", "top_p", "repetition_penalty")
 
 
@@ -127,8 +129,11 @@ class Planner:
         """
         return self._resolved(request)[1]
 
-    def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool = False) -> SpeechPlan:
-        """Decide all that can be decided; `early` asks the engine to begin with small pieces.
+    def plan(self, request: SpeechRequest, engine: EngineInfo, *, early: float | None = None) -> SpeechPlan:
+        """Decide all that can be decided.
+
+        `early` is for somebody who listens meanwhile: the characters of text that the engine speaks in a second, by
+        which the first chunk is made short. A model whose speech is the same either way is left its chunks.
 
         Reads the voice's recording: call it from a thread. Raises InvalidRequest and TextTooLong, VoiceNotFound,
         InvalidPath, InvalidAudio.
@@ -148,7 +153,7 @@ class Planner:
         voice = self.voice(request.voice, model, request.voice_file)
         return Manner(request, options, engine, model, voice, request.seed or random_seed(), ignored)
 
-    def plan_part(self, manner: Manner, text: str, *, early: bool, first: int = 0) -> SpeechPlan:
+    def plan_part(self, manner: Manner, text: str, *, early: float | None, first: int = 0) -> SpeechPlan:
         """The text or the next part of it, whose chunks are counted from `first` on. Takes a thread's time.
 
         Raises NothingToSay, InvalidRequest and TextTooLong.
@@ -158,12 +163,15 @@ class Planner:
         request, options, engine, model = manner.request, manner.options, manner.engine, manner.model
         text = self._clean(request, options)
         chunks = self._split(text, options, model)
+        if early is not None and not model.same_when_early:
+            most = max(FIRST_CHARACTERS, round(FIRST_CHUNK_S * early))
+            chunks = with_short_first(chunks, language=options.language, max_characters=most)
         work = [
-            self._chunk_request(chunk, index, manner, early=early, is_first=index == first)
+            self._chunk_request(chunk, index, manner, early=early is not None, is_first=index == first)
             for index, chunk in enumerate(chunks, first)
         ]
         warnings = [*manner.ignored, *self._warnings(request, options, engine, model)]
-        if early and request.wants_listening and _is_heard(request, options, engine, model):
+        if early is not None and request.wants_listening and _is_heard(request, options, engine, model):
             warnings.append("not validated: live audio leaves before anybody could listen to it")
         return SpeechPlan(request, options, engine, model, manner.voice, manner.seed, text, chunks, work, warnings)
 

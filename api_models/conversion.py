@@ -60,6 +60,7 @@ class ConversionBody(SoundBody):
     seed: int | None = SEED
     project: str | None = PROJECT
     folder: str | None = FOLDER
+    save: bool | None = option("save")
     response_mode: ResponseMode | None = AS_QUERY
     return_format: FormatName | None = AS_QUERY
 

@@ -92,6 +92,7 @@ class SpeechBody(SpeechOptions):
     )
     project: str | None = PROJECT
     folder: str | None = FOLDER
+    save: bool | None = option("save")
     response_mode: ResponseMode | None = AS_QUERY
     return_format: FormatName | None = AS_QUERY
 

@@ -255,6 +255,7 @@ class SoundSettings(Section):
     export_formats: Annotated[tuple[AudioFormatName, ...], Field(min_length=1)] = Field(
         ("wav", "mp3"), description="files made of it; the first is the one streamed"
     )
+    save: bool = Field(True, description="keep what was sent live, too; all else is kept in any case")
     mp3_bitrate_kbps: int = Field(128, ge=64, le=160, description="kilobits per second of mp3 files at 24 kHz")
     opus_bitrate_kbps: int = Field(64, ge=12, le=256, description="kilobits per second of opus files, about")
     aac_bitrate_kbps: int = Field(96, ge=32, le=192, description="kilobits per second of aac files, about")

@@ -136,9 +136,9 @@ class ModelInfo:
     """What a model can do, as `/health` and the checks of a request need it.
 
     `voices` are its own voices, the default first. `languages` are the codes that a request may name. `takes` names
-    the members of `Sampling` that it heeds; the others change nothing, and the reply says so. `streams` is true if
-    the first samples of a chunk can leave before its last are made. `chunk_characters` is the longest chunk that it
-    speaks well. `needs_listening` is true if its speech may leave out or repeat words.
+    the members of `Sampling` that it heeds; the others change nothing, and the reply says so. `same_when_early` is
+    true if a chunk that is wanted early has the samples of one that is not. `chunk_characters` is the longest chunk
+    that it speaks well. `needs_listening` is true if its speech may leave out or repeat words.
     """
 
     name: str
@@ -146,7 +146,7 @@ class ModelInfo:
     voices: tuple[str, ...]
     languages: tuple[str, ...]
     takes: frozenset[str]
-    streams: bool
+    same_when_early: bool
     clones_voices: bool
     converts: bool
     watermarks: bool

@@ -190,6 +190,11 @@ class EngineHost:
     def requests_in_line(self) -> int:
         return len(self._line)
 
+    @property
+    def characters_a_second(self) -> float:
+        """Of text, that a piece of work has lately been done with."""
+        return 1 / self._seconds_per_character
+
     async def wait_until_ready(self, timeout_s: float | None = None) -> EngineInfo:
         """What the engine can do, once it can. Raises ModelUnavailable if it cannot within `timeout_s`.
 

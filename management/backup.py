@@ -256,8 +256,11 @@ class _Restoration:
             else:
                 kept.append(alias)
                 self._aliases[fold(alias)] = target
-        if isinstance(identity := said.get(ID), str) and self._holder(identity, target):
-            del said[ID]  # which belongs to one voice alone
+        if isinstance(identity := said.get(ID), str):
+            if self._holder(identity, target):
+                del said[ID]  # which belongs to one voice alone
+            else:
+                self._aliases[fold(identity)] = target
         aliases: Mapping[str, Any] = {"aliases": kept} if kept else {}
         return {**said, **aliases, "audio": staged.record(), "quality": said.get("quality") or staged.quality}
 

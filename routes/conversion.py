@@ -68,7 +68,10 @@ async def convert_voice(
         body, files = await _read(request, borrowed)
         options = core.conversion_options(body.to_request())
         wanted = delivery(
-            query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
+            query=(response_mode, return_format),
+            body=(body.response_mode, body.return_format),
+            save=body.save,
+            options=options,
         )
         sources = Sources(request, borrowed)
         conversion = body.to_request()
@@ -77,7 +80,7 @@ async def convert_voice(
         if voice := await sources.recording(body.target_voice_source, files.get("target_voice")):
             conversion = replace(conversion, voice=voice.relative, voice_file=voice)
         if wanted.mode == "live":
-            stream = core.stream_conversion(conversion)
+            stream = core.stream_conversion(conversion, keep=options.save)
             form = as_in_files(wanted.format, bitrates(options))
             return await live_audio(request, stream, *form, borrowed.pop_all())
         result = await unless_client_leaves(request, core.convert(conversion))

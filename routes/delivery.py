@@ -43,9 +43,13 @@ def delivery(
     *,
     query: tuple[ResponseMode | None, FormatName | None],
     body: tuple[ResponseMode | None, FormatName | None],
+    save: bool | None,
     options: SoundSettings,
 ) -> Delivery:
-    """Mode and format in force for a request of these options. Raises InvalidRequest naming the field."""
+    """Mode and format in force for a request of these options. Raises InvalidRequest naming the field.
+
+    `save` is what the body says of it: only live audio can be sent without being kept.
+    """
     made = options.export_formats
     mode = MODES[query[0] or body[0] or "stream"]
     chosen = query[1] or body[1]
@@ -56,6 +60,8 @@ def delivery(
             field="return_format",
             where=where,
         )
+    if save is False and mode != "live":
+        raise InvalidRequest("only live audio can be sent without being kept: response_mode=live", field="save")
     if mode == "live":
         check_live(options)
     return Delivery(mode, chosen or made[0])

@@ -112,13 +112,17 @@ class LiveAudio(StreamingResponse):
 
         async with self._borrowed, aclosing(self._stream):
             try:
-                await super().__call__(scope, receive, send_in_time)
-            except SpeechError as error:
-                cut_short(scope, error)
-                if last_words := self._framing.failure(error):
-                    await send_in_time({"type": "http.response.body", "body": last_words})
+                await self._send_all(scope, receive, send_in_time)
             except TimeoutError:
                 logger.info("live client took nothing for %g seconds", self._stalled_after_s)
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SpeechError as error:
+            cut_short(scope, error)
+            if last_words := self._framing.failure(error):
+                await send({"type": "http.response.body", "body": last_words})
 
 
 async def _encoded(
@@ -135,7 +139,7 @@ async def _encoded(
         if content := await asyncio.to_thread(framed, item):
             yield content
         item = await anext(stream)
-    logger.info("live audio kept files=%d warnings=%s", len(item.files), item.warnings)
+    logger.info("live audio sent files=%d warnings=%s", len(item.files), item.warnings)
     if end := framing.end(duration_s):
         yield end
 

@@ -51,10 +51,13 @@ async def create_speech(
             speech = replace(speech, voice=voice.relative, voice_file=voice)
         options = await asyncio.to_thread(core.options, speech)
         wanted = delivery(
-            query=(response_mode, return_format), body=(body.response_mode, body.return_format), options=options
+            query=(response_mode, return_format),
+            body=(body.response_mode, body.return_format),
+            save=body.save,
+            options=options,
         )
         if wanted.mode == "live":
-            stream = core.stream_speech(speech)
+            stream = core.stream_speech(speech, keep=options.save)
             form = as_in_files(wanted.format, bitrates(options))
             return await live_audio(request, stream, *form, borrowed.pop_all(), tells_seed=True)
         result = await unless_client_leaves(request, core.speak(speech))

@@ -28,7 +28,7 @@ def model(name: str, *, converts: bool) -> ModelInfo:
         voices=("own",),
         languages=("en",),
         takes=frozenset(),
-        streams=False,
+        same_when_early=False,
         clones_voices=True,
         converts=converts,
         watermarks=False,

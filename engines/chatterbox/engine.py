@@ -186,7 +186,7 @@ class ChatterboxEngine:
             voices=(OWN_VOICE,) if self._fleet.has_own_voice(variant) else (),
             languages=variant.languages,
             takes=variant.takes,
-            streams=True,
+            same_when_early=False,
             clones_voices=True,
             converts=True,
             watermarks=Watermark.is_available(),

@@ -104,7 +104,7 @@ class EmbeddedEngine:
             voices=tuple(OWN_VOICES),
             languages=tuple(sorted(self._languages)),
             takes=frozenset({"exaggeration", "temperature", "cfg_weight"}),
-            streams=True,
+            same_when_early=True,
             clones_voices=True,
             converts=True,
             watermarks=False,

@@ -31,7 +31,7 @@ def include(app: FastAPI) -> None:
 
 
 class Aliases:
-    """Has requests at other addresses answered as if they came to the one below `/v1`, its limits and its errors too."""
+    """Has requests at other addresses answered as those below `/v1`, with their limits and their errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

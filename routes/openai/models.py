@@ -22,7 +22,7 @@ async def list_models(host: HostDep, settings: SettingsDep) -> ModelList:
     return ModelList(data=models, models=models)
 
 
-@router.get("/models/{model:path}", summary="Tell of a model (OpenAI)")
+@router.api_route("/models/{model:path}", methods=["GET", "HEAD"], summary="Tell of a model (OpenAI)")
 async def get_model(model: str, host: HostDep, settings: SettingsDep) -> Model:
     """A model by any of the names that a request may use."""
     engine = await host.wait_until_ready(0)

@@ -263,6 +263,18 @@ def test_an_alias_that_another_voice_has_is_left_out_and_told(voices: Voices) ->
     assert "carl.wav" in done.warnings[1]
 
 
+def test_the_id_of_a_voice_stays_with_one_recording(voices: Voices) -> None:
+    made = voices.create(io.BytesIO(tone(200)), "Anna", consent=None, max_bytes=MAX_BYTES).about["voice_id"]
+    theirs, other = json.dumps({"voice_id": made}).encode(), b'{"voice_id": "voice_1"}'
+    archive = {"b.wav": tone(100), "c.wav": tone(110), "d.wav": tone(120)}
+    companions = {"b.wav.json": theirs, "c.wav.json": other, "d.wav.json": other}
+
+    take(voices, zipped(archive | companions))
+
+    assert voices.get(made).relative == "Anna.wav"
+    assert voices.get("voice_1").relative == "c.wav"
+
+
 def test_voices_that_are_overwritten_may_exchange_their_aliases(voices: Voices) -> None:
     add(voices, "anna.wav", tone(200), aliases=["one"])
     add(voices, "ben.wav", tone(100), aliases=["two"])

@@ -357,3 +357,39 @@ def test_only_the_exact_path_is_deleted(voices: Voices) -> None:
             voices.store.delete(name)
 
     assert voices.store.delete("a/anna.wav") == ["a/anna.wav"]
+
+
+# Made through OpenAI's API
+
+
+def test_a_voice_that_was_made_answers_to_its_id(voices: Voices) -> None:
+    made = voices.create(io.BytesIO(tone()), "Anna", consent="cons_1", max_bytes=MAX_BYTES)
+
+    identity = made.about["voice_id"]
+    assert companion(voices, "Anna.wav")["voice_id"] == identity
+    assert companion(voices, "Anna.wav")["consent"] == "cons_1"
+    assert voices.get(identity).relative == "Anna.wav"
+    assert voices.change("Anna", {"name": "Maria", "aliases": None, "folder_path": "a"}).about["voice_id"] == identity
+    assert voices.get(identity).relative == "a/Anna.wav"
+
+
+def test_two_that_are_made_at_once_by_one_name_are_one(voices: Voices) -> None:
+    def create(_: int) -> StoredFile:
+        return voices.create(io.BytesIO(tone()), "Anna", consent=None, max_bytes=MAX_BYTES)
+
+    results = at_once(4, create)
+
+    assert sum(isinstance(result, StoredFile) for result in results) == 1
+    assert sum(isinstance(result, NameTaken) for result in results) == 3
+
+
+def test_only_what_was_made_is_removed_by_its_id(voices: Voices) -> None:
+    add(voices, aliases=["voice_mine"])
+    made = voices.create(io.BytesIO(tone()), "Ben", consent=None, max_bytes=MAX_BYTES)
+
+    for name in ("voice_mine", "anna", "anna.wav", "Ben"):
+        with pytest.raises(FileMissing):
+            voices.remove_created(name)
+    voices.remove_created(made.about["voice_id"])
+
+    assert on_disk(voices.store.root) == ["anna.wav", "anna.wav.json"]

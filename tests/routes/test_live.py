@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -119,6 +120,38 @@ def test_what_was_heard_is_kept_once_it_is_whole(lone_server: Server) -> None:
     )
     file = lone_server.data_dir / "outputs" / kept["files"][0]["filename"]
     np.testing.assert_array_equal(read(file).samples, heard.samples)
+
+
+def test_what_is_only_to_be_heard_leaves_nothing_behind(lone_server: Server) -> None:
+    def below_data() -> set[str]:
+        return {str(path) for path in lone_server.data_dir.rglob("*") if "sqlite" not in path.name}
+
+    with lone_server.client() as client:
+        kept = client.post(TTS, params=LIVE, json={"text": TEXT, "seed": 5})
+        before = below_data()
+        heard = client.post(TTS, params=LIVE, json={"text": TEXT, "seed": 5, "save": False, "project": "not/made"})
+
+    assert heard.content == kept.content
+    assert below_data() == before
+
+
+@pytest.mark.parametrize("mode", ["stream", "url"])
+def test_only_live_audio_can_be_sent_without_being_kept(client: httpx.Client, mode: str) -> None:
+    reply = client.post(TTS, params={"response_mode": mode}, json={"text": TEXT, "save": False})
+
+    assert reply.status_code == 422
+    assert reply.json()["detail"][0]["loc"] == ["body", "save"]
+    assert client.post(TTS, params={"response_mode": mode}, json={"text": TEXT, "save": True}).status_code == 200
+
+
+def test_a_server_may_keep_nothing_that_is_heard_live_unless_it_is_asked_to(tmp_path: Path) -> None:
+    with serving(tmp_path, "--engine", "embedded", environment={"CHATTERBOX_SPEECH__SAVE": "false"}) as server:
+        with server.client() as client:
+            client.post(TTS, params=LIVE, json={"text": TEXT})
+            assert companions(server) == []
+            client.post(TTS, params=LIVE, json={"text": TEXT, "save": True})
+            client.post(TTS, json={"text": TEXT})
+        assert [kept["request"]["live"] for kept in companions(server)] == [True, False]
 
 
 def test_a_listener_who_leaves_frees_the_engine_and_nothing_is_kept(lone_server: Server) -> None:

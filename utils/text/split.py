@@ -68,6 +68,16 @@ def split(text: str, *, language: str, max_characters: int, grouping: Grouping) 
     return [Chunk(text[group.start : group.end], group.pause) for group in groups]
 
 
+def with_short_first(chunks: list[Chunk], *, language: str, max_characters: int) -> list[Chunk]:
+    """The same text, its first chunk in two where that is longer: the first of them as `split` would cut it."""
+    first = chunks[0]
+    if len(first.text.strip()) <= max_characters:
+        return chunks
+    short = split(first.text, language=language, max_characters=max_characters, grouping=Grouping.FULL)[0]
+    rest = first.text[len(short.text) :]
+    return [short, replace(first, text=rest), *chunks[1:]] if rest else chunks
+
+
 def _base_language(tag: str) -> str:
     # sentencex knows "de" but takes "DE" and "de_DE" for English.
     return re.split("[-_]", tag.strip().lower(), maxsplit=1)[0]

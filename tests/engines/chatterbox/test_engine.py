@@ -83,7 +83,8 @@ def test_it_says_what_each_variant_can_do(checkpoints: Path) -> None:
     assert by_name["turbo"].takes == {"temperature", "top_p", "repetition_penalty"}
     assert "cfg_weight" in by_name["english"].takes
     assert len(by_name["multilingual"].languages) == 23
-    assert all(model.streams and model.converts and model.clones_voices for model in info.models)
+    assert not any(model.same_when_early for model in info.models)
+    assert all(model.converts and model.clones_voices for model in info.models)
 
 
 def test_loading_tells_what_it_is_at(checkpoints: Path) -> None:

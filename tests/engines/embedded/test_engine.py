@@ -34,7 +34,7 @@ def test_it_says_what_it_can_do():
     info = EmbeddedEngine().load(lambda progress: None)
 
     model = info.models[0]
-    assert (info.name, model.sample_rate, model.streams) == ("embedded", 24000, True)
+    assert (info.name, model.sample_rate, model.same_when_early) == ("embedded", 24000, True)
     assert (model.clones_voices, model.converts, model.watermarks) == (True, True, False)
     assert model.takes == {"exaggeration", "temperature", "cfg_weight"}
     assert 2 <= info.concurrency <= 8

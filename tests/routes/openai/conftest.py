@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.libraries import upload_voice
 from tests.recordings import vowels_wav
 from tests.serving import Server, serving
 
@@ -18,9 +19,9 @@ def named_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "CHATTERBOX_OPENAI__MODELS": "{tts-1: null, Resemble AI/small: espeak-world, lost: turbo}",
     }
     data_dir = tmp_path_factory.mktemp("openai")
-    (data_dir / "voices" / "narrators").mkdir(parents=True)
-    (data_dir / "voices" / "narrators" / "anna.wav").write_bytes(vowels_wav(255))
     with serving(data_dir, "--engine", "embedded", environment=environment) as running:
+        with running.client() as client:
+            assert upload_voice(client, "anna.wav", vowels_wav(255), folder_path="narrators").status_code == 200
         yield running
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.listen import Recogniser, fundamental_hz, word_error_rate
+from tests.listen import Recogniser, fundamental_hz, loudness_lufs, word_error_rate
 from tests.routes.openai.asking import JSON, SPEECH, failure, heard, message, say
 from tests.routes.openai.containers import aac_frames, mp3_frames, ogg_pages
 from tests.serving import Server
@@ -228,6 +228,28 @@ def test_extensions_change_what_is_heard(client: httpx.Client) -> None:
     assert sound(seed=5, exaggeration=1.4) != plain
     assert sound(seed=5, lang_code="de") == sound(seed=5, language="de") != plain
     assert sound(seed=5, sound_words_field="morning=>evening") != plain
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 1.5, 4])
+def test_the_speed_is_kept_over_the_whole_range(client: httpx.Client, speed: float) -> None:
+    plain, other = (
+        played(heard(say(client, TEXT, voice="edgar", response_format="wav", seed=7, **fields)), "wav")
+        for fields in ({}, {"speed": speed})
+    )
+
+    assert other.duration_s == pytest.approx(plain.duration_s / speed, rel=0.03)
+    if speed <= 2:  # beyond, little is left to measure a pitch in
+        assert fundamental_hz(other) == pytest.approx(fundamental_hz(plain), rel=0.05)
+
+
+def test_edges_and_loudness_are_done_as_asked(client: httpx.Client) -> None:
+    fields = {"trim": True, "normalize_audio": True, "normalize_level": -20}
+    sound = played(heard(say(client, TEXT, response_format="wav", seed=7, **fields)), "wav")
+
+    assert loudness_lufs(sound) == pytest.approx(-20, abs=0.5)
+    assert len(heard(say(client, TEXT, response_format="wav", seed=7, trim=True))) < len(
+        heard(say(client, TEXT, response_format="wav", seed=7))
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.listen import fundamental_hz
+from tests.listen import fundamental_hz, read
 from tests.recordings import vowels
 from tests.utils.audio.played import played
 from utils.audio.encode import write_audio
 from utils.audio.formats import FORMATS, Bitrates
-from utils.audio.live_encode import live_encoder
+from utils.audio.live_encode import Resampled, live_encoder
+from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
 
 MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # layer III
@@ -162,3 +163,17 @@ def mp3_frames(content):
         size = (144 if is_mpeg1 else 72) * kbps * 1000 // rate + (head >> 9 & 1)
         yield rate, kbps, content[position : position + size]
         position += size
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 48_000])
+def test_an_encoder_can_be_given_another_rate_than_its_own(sample_rate):
+    spoken = vowels(180, 1.0)
+    given = resample(spoken, sample_rate).samples
+    encoder = Resampled(live_encoder("wav", 24_000, Bitrates()), sample_rate, 24_000)
+
+    parts = [encoder.encode(given[start : start + 4800]) for start in range(0, len(given), 4800)]
+
+    heard = read(b"".join(parts) + encoder.finish())
+    assert heard.sample_rate == 24_000
+    assert heard.duration_s == pytest.approx(1.0, abs=0.001)
+    assert fundamental_hz(heard) == pytest.approx(fundamental_hz(spoken), rel=0.02)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from utils.text.split import SHORT_SENTENCE, Chunk, Grouping, Pause, split
+from utils.text.split import SHORT_SENTENCE, Chunk, Grouping, Pause, split, with_short_first
 
 AWKWARD = "aB. .\n\r \t!?。「」“”\"'()«»…,;\u2029\u2028\x85\xa0é\u0301😀🇫🇷\u200d1[]M—।؟\x0b\ufeff\ud83d"
 
@@ -183,3 +183,28 @@ def test_a_decomposed_syllable_stays_whole():
     syllable = unicodedata.normalize("NFD", "한")
 
     assert {len(chunk.text) for chunk in pieces(syllable * 10, 2)} == {3}
+
+
+FIRST = "A rather long sentence, which has a second clause, and even a third. "
+
+
+def short_first(text: str, max_characters: int) -> list[Chunk]:
+    return with_short_first(pieces(text, 300), language="en", max_characters=max_characters)
+
+
+def test_the_first_chunk_is_cut_where_a_reader_would_breathe_and_the_others_stay():
+    chunks = short_first(FIRST + LONG, 40)
+
+    assert [chunk.text for chunk in chunks] == [FIRST[:24], FIRST[24:], LONG]
+    assert [chunk.pause for chunk in chunks] == [Pause.CLAUSE, Pause.SENTENCE, Pause.NONE]
+
+
+@pytest.mark.parametrize("text", [LONG, "Hi.", "Unbreakable" * 3])
+def test_a_first_chunk_that_is_short_stays(text: str):
+    assert short_first(text, 60) == pieces(text, 300)
+
+
+@given(text=st.text(AWKWARD, min_size=1, max_size=200), max_characters=st.integers(1, 60))
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+def test_nothing_is_lost_or_added_by_a_short_first_chunk(text: str, max_characters: int):
+    assert "".join(chunk.text for chunk in short_first(text, max_characters)) == text
