@@ -53,6 +53,12 @@ def create_voice(client: openai.OpenAI, wanted: dict[str, Any]) -> Answer:
     return dict(made.to_dict())
 
 
+def create_consent(client: openai.OpenAI, wanted: dict[str, Any]) -> Answer:
+    recording = Path(wanted.pop("recording"))
+    made = client.audio.voice_consents.create(recording=(recording.name, recording.read_bytes(), "audio/wav"), **wanted)
+    return dict(made.to_dict())
+
+
 def delete_voice(client: openai.OpenAI, wanted: dict[str, Any]) -> Answer:
     return dict(client.audio.voices.delete(wanted["voice_id"]).to_dict())
 
@@ -82,7 +88,18 @@ def litellm_speech(client: openai.OpenAI, wanted: dict[str, Any]) -> Answer:
 
 ACTIONS: dict[str, Callable[[openai.OpenAI, dict[str, Any]], Answer]] = {
     action.__name__: action
-    for action in (create, stream, sse, models, model, create_voice, delete_voice, together, litellm_speech)
+    for action in (
+        create,
+        stream,
+        sse,
+        models,
+        model,
+        create_consent,
+        create_voice,
+        delete_voice,
+        together,
+        litellm_speech,
+    )
 }
 
 

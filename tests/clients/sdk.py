@@ -66,7 +66,7 @@ class Sdk:
 
 @contextmanager
 def running(name: str) -> Iterator[Sdk]:
-    """The SDK of that name, ready to be told what to do; skips the test where it is not installed."""
+    """The SDK of that name, ready to be told what to do."""
     process = subprocess.Popen(
         command(name),
         env={**os.environ, "PYTHONPATH": str(CLIENTS / name), "NO_PROXY": "127.0.0.1"},
@@ -79,10 +79,16 @@ def running(name: str) -> Iterator[Sdk]:
         yield Sdk(name, process)
 
 
-def command(name: str) -> list[str]:
+def installed(name: str) -> Path:
+    """The folder that it lies in; skips the test where it does not."""
     folder = CLIENTS / ("js" if name in JAVASCRIPT else name)
     if not (folder / "installed-from").exists():
         pytest.skip(f"{name} is not installed; `start.py test` does so, for JavaScript where there is npm")
+    return folder
+
+
+def command(name: str) -> list[str]:
+    folder = installed(name)
     if name in PYTHON:
         return [sys.executable, "-S", str(HERE / "driver.py")]  # -S: it sees no packages but its own
     return [shutil.which("node") or "node", str(HERE / "driver.mjs"), str(folder), name]

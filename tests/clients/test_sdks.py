@@ -187,7 +187,8 @@ def test_a_voice_is_made_spoken_with_and_taken_away(newest: Sdk, server: Server,
     sample = tmp_path / "me.wav"
     sample.write_bytes(vowels_wav(160))
 
-    made = newest.do("create_voice", server.url, name="mine", consent="cons_1", audio_sample=str(sample))
+    consent = newest.do("create_consent", server.url, name="I", language="en", recording=str(sample))
+    made = newest.do("create_voice", server.url, name="mine", consent=consent["id"], audio_sample=str(sample))
     spoken = newest.do("create", server.url, model="tts-1", voice={"id": made["id"]}, input=TEXT)
     gone = newest.do("delete_voice", server.url, voice_id=made["id"])
 
