@@ -143,7 +143,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         allow_origin_regex=settings.server.cors_origin_regex.pattern,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Request-ID", "Content-Disposition", "Retry-After", *AUDIO_HEADERS],
+        expose_headers=["X-Request-ID", "Content-Disposition", "Retry-After", "OpenAI-Processing-Ms", *AUDIO_HEADERS],
     )
     app.add_middleware(
         RequestContext,

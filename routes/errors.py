@@ -145,7 +145,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         headers["Connection"] = "close"  # else uvicorn goes on reading what nobody wants, for as long as it is sent
     detail = [{"type": "unreadable", "loc": ["body"], "msg": sentence}] if status == 422 else None
     if envelope.is_spoken(request.scope):
-        sentence = envelope.refusal(error.status_code, request.method, request.url.path, sentence)
+        sentence = envelope.refusal(error.status_code, request, sentence)
     return _reply(request.scope, status, code, sentence, detail, headers)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import Scope
 
 from api_models.openai import ErrorBody, ErrorEnvelope, bounds
+from utils.media_types import FORM, media_type
 
 # Native codes under other names; the rest keep theirs, in lower case. None: the status says it all.
 CODES: dict[str, str | None] = {
@@ -70,12 +72,14 @@ def envelope(status: int, code: str, sentence: str, detail: Any = None) -> Error
     return ErrorEnvelope(error=ErrorBody(message=sentence, type=_type(status), param=param, code=named))
 
 
-def refusal(status: int, method: str, path: str, otherwise: str) -> str:
+def refusal(status: int, request: Request, otherwise: str) -> str:
     """What the framework refuses, in OpenAI's words where it has some."""
+    method, path = request.method, request.url.path[:LONGEST_PATH]
+    is_form = media_type(request.headers.get("content-type", "")) == FORM
     return {
-        400: UNREADABLE,
-        404: f"Invalid URL ({method} {path[:LONGEST_PATH]})",
-        405: f"Not allowed to {method} on {path[:LONGEST_PATH]}.",
+        400: "We could not parse the form in the body of your request." if is_form else UNREADABLE,
+        404: f"Invalid URL ({method} {path})",
+        405: f"Not allowed to {method} on {path}.",
     }.get(status, otherwise)
 
 

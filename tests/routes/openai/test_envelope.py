@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from config.settings import Settings, StorageSettings
+from main_api import create_app
 from resilience import errors
+from routes.errors import internal_error, stopping
 from routes.openai.envelope import envelope
 from tests.routes.openai.asking import JSON, SPEECH, failure, message, say
 from tests.serving import serving
@@ -125,6 +129,15 @@ def test_a_body_that_is_no_json_could_not_be_read(client: httpx.Client, content:
     assert "We could not parse the JSON body of your request" in message(reply)
 
 
+@pytest.mark.parametrize(
+    ("content", "boundary"), [(b"no form", "; boundary=x"), (b"", "; boundary=x"), (b"--x\r\n", "")]
+)
+def test_a_form_that_is_none_could_not_be_read(client: httpx.Client, content: bytes, boundary: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data{boundary}"}
+
+    assert failure(client.post("/v1/audio/voices", content=content, headers=headers))[0] == 400
+
+
 @pytest.mark.parametrize("content", [b"[]", b"null", b'"text"', b"5"])
 def test_json_that_is_no_object_is_refused(client: httpx.Client, content: bytes) -> None:
     assert failure(client.post(SPEECH, content=content, headers=JSON))[0] == 400
@@ -214,6 +227,20 @@ def test_whatever_can_fail_has_an_envelope() -> None:
         assert body.code is None or body.code == body.code.lower()
 
 
+def test_what_nobody_foresaw_tells_nothing_of_the_inside(tmp_path: Path) -> None:
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)))
+    scope = {"type": "http", "path": "/v1/audio/speech", "app": app}
+
+    told = [answer(scope) for answer in (internal_error, stopping)]
+
+    assert [(reply.status_code, json.loads(bytes(reply.body))["error"]["type"]) for reply in told] == [
+        (500, "server_error"),
+        (503, "service_unavailable_error"),
+    ]
+    assert json.loads(bytes(told[0].body))["error"]["code"] is None
+    assert told[1].headers["retry-after"] == "10"
+
+
 def leaves(kind: type[errors.SpeechError]) -> list[type[errors.SpeechError]]:
     return [kind, *(leaf for sub in kind.__subclasses__() for leaf in leaves(sub))]
 
@@ -228,18 +255,20 @@ def test_a_recording_that_is_none_is_a_mistake_of_the_client(named: httpx.Client
 
 
 def test_of_24_clients_at_once_each_is_served_or_told_when_to_come_back(tmp_path: Path) -> None:
-    environment = {"CHATTERBOX_ENGINE__MAX_WAITING": "4"}
+    environment = {"CHATTERBOX_ENGINE__MAX_WAITING": "4", "CHATTERBOX_STORAGE__MIN_FREE_MB": "1000000000"}
     with serving(tmp_path, "--engine", "embedded", environment=environment) as server, server.client() as client:
         with ThreadPoolExecutor(24) as threads:
             replies = list(threads.map(lambda _: say(client, "This takes a while. " * 100), range(24)))
-        late = say(client)
+        late, kept = say(client), say(client, save=True)
 
     refused = [reply for reply in replies if reply.status_code != 200]
     assert {reply.status_code for reply in replies} == {200, 503}
     for reply in refused:
         assert failure(reply) == (503, None, "server_is_overloaded")
         assert 1 <= int(reply.headers["retry-after"]) <= 60
-    assert late.status_code == 200
+    assert late.status_code == 200  # and needs no room on the disk
+    assert failure(kept) == (507, None, "storage_full")
+    assert kept.headers["x-should-retry"] == "false"  # which would only be full again
 
 
 def test_without_an_engine_it_is_a_503_that_says_so(tmp_path: Path) -> None:
