@@ -50,10 +50,13 @@ class Script:
         self._changed = asyncio.Event()
         self.is_waited_for = False
 
-    def add(self, text: str) -> None:
-        """The text goes on. Raises TextTooLong if too much of it waits, InvalidRequest for control characters."""
+    async def add(self, text: str) -> None:
+        """The text goes on. Raises TextTooLong if too much of it waits, InvalidRequest for control characters.
+
+        Nothing else may be written meanwhile.
+        """
         refuse_control_characters(text)
-        self._lines += self._growing.add(text)
+        self._lines += await asyncio.to_thread(self._growing.add, text)  # thousands of marks take 0.1 s
         waiting = len(self._growing) + sum(len(line.text) for line in self._lines if line)
         if waiting > self._longest:
             raise TextTooLong(

@@ -22,11 +22,11 @@ async def utterance(written: Script) -> list[str]:
 def test_a_passage_has_all_the_sentences_that_are_there() -> None:
     async def test() -> None:
         written = script()
-        written.add("One is here. Two is here.\n\nThree is here. And four")
+        await written.add("One is here. Two is here.\n\nThree is here. And four")
 
         passages = written.passages()
         first = await anext(passages)
-        written.add(" is. Five is not yet")
+        await written.add(" is. Five is not yet")
         second = await anext(passages)
         written.flush()
 
@@ -44,7 +44,7 @@ def test_a_speaker_who_is_ahead_waits_for_the_next_sentence() -> None:
         await asyncio.sleep(0)
         assert written.is_waited_for
 
-        written.add("One is here. Two")
+        await written.add("One is here. Two")
         written.flush()
 
         assert "".join(await speaking) == "One is here. Two"
@@ -56,9 +56,9 @@ def test_a_speaker_who_is_ahead_waits_for_the_next_sentence() -> None:
 def test_each_flush_ends_an_utterance_and_the_end_is_the_last() -> None:
     async def test() -> None:
         written = script()
-        written.add("One")
+        await written.add("One")
         written.flush()
-        written.add("Two")
+        await written.add("Two")
         written.end()
 
         heard = []
@@ -74,9 +74,9 @@ def test_each_flush_ends_an_utterance_and_the_end_is_the_last() -> None:
 def test_what_is_dropped_is_not_spoken() -> None:
     async def test() -> None:
         written = script()
-        written.add("One is here. Two is here. Three")
+        await written.add("One is here. Two is here. Three")
         written.drop()
-        written.add("Four")
+        await written.add("Four")
         written.end()
 
         assert await utterance(written) == ["Four"]
@@ -85,9 +85,10 @@ def test_what_is_dropped_is_not_spoken() -> None:
 
 
 def test_what_cannot_wait_or_be_spoken_is_refused() -> None:
-    written = script(longest=20)
+    async def test() -> None:
+        with pytest.raises(TextTooLong, match="21 characters wait"):
+            await script(longest=20).add("x" * 21)
+        with pytest.raises(InvalidRequest):
+            await script().add("a\0b")
 
-    with pytest.raises(TextTooLong, match="21 characters wait"):
-        written.add("x" * 21)
-    with pytest.raises(InvalidRequest):
-        script().add("a\0b")
+    asyncio.run(test())

@@ -166,7 +166,7 @@ class Session:
                 continue
             match message:
                 case Text():
-                    self._script.add(message.text)
+                    await self._script.add(message.text)
                 case Flush():
                     self._script.flush()
                 case End():
