@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ import mastering
 from concatenation import ConcatenationPlan, ConcatenationPlanner, ConcatenationRequest
 from config.settings import ConcatenationSettings, ConversionSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
+from dictation import Dictation, Events
 from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
 from engines.host import EngineHost, Place
 from generations import (
@@ -194,6 +195,23 @@ class CoreEngine:
         finally:
             leaving.cancel()
 
+    @asynccontextmanager
+    async def dictation(self, request: SpeechRequest) -> AsyncGenerator[Dictation]:
+        """A place in line in which a text can be spoken while it is still being written; that of the request is not.
+
+        Raises what `speak` raises but for what concerns the text. Nothing is kept.
+        """
+        with self._host.place_in_line() as place:
+            engine = await self._host.wait_until_ready()
+            manner = await asyncio.to_thread(self._planner.manner, request, engine)
+
+            def at_work(plan: SpeechPlan) -> AbstractAsyncContextManager[Events]:
+                return self._at_work(plan, self._host.renewed(place))
+
+            yield Dictation(self._planner, manner, at_work, lambda: self._host.characters_a_second, self._metrics)
+            if manner.voice.content_hash:
+                await asyncio.to_thread(self._use.record_use, manner.voice.name, manner.voice.content_hash)
+
     async def convert(self, request: ConversionRequest) -> ConversionResult:
         """Say the whole recording again in another voice, and keep it in the outputs library.
 
@@ -320,9 +338,7 @@ class CoreEngine:
         self._outputs.check_room()
 
     @asynccontextmanager
-    async def _at_work(
-        self, plan: SpeechPlan, place: Place
-    ) -> AsyncGenerator[AsyncIterator[tuple[int, Waveform | ChunkOutcome]]]:
+    async def _at_work(self, plan: SpeechPlan, place: Place) -> AsyncGenerator[Events]:
         """What comes of the plan's work. The voice's recording is in use meanwhile."""
         with self._use.in_use(*_path_of(plan.voice)):
             async with aclosing(self._host.stream_work(place, plan.work)) as stream:

@@ -29,6 +29,7 @@ logger = logging.getLogger("server")
 NAME = "Chatterbox TTS Extended Plus"
 PROJECT = Path(__file__).resolve().parent
 HEAVY_AT_ONCE = 2  # uploads that are listened to, deletions of many files: what would hold up short work in its threads
+PING_S = 20.0  # between the signs of life of a WebSocket; a client that shows none for so long is gone
 DESCRIPTION = """\
 Speech from text on your own machine: cloned voices, several formats, an outputs library.
 
@@ -277,6 +278,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
             http="h11",
+            ws="websockets-sansio",
+            ws_max_size=settings.api.max_body_kb * 1024,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,  # audio is compressed already, and texts are short
             log_config=None,
             access_log=False,
             server_header=False,

@@ -20,7 +20,7 @@ from engines.base import (
     derived_seed,
 )
 from monitoring import context
-from resilience.errors import InvalidRequest, TextTooLong, VoiceNotFound
+from resilience.errors import InvalidRequest, NothingToSay, TextTooLong, VoiceNotFound
 from utils.text.normalize import CleanUp, clean, lowercase, refuse_control_characters
 from utils.text.split import Chunk, Grouping, split, with_short_first
 
@@ -86,6 +86,19 @@ class VoiceLibrary(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a text is to be spoken: all of a request that can be decided without its text."""
+
+    request: SpeechRequest
+    options: SpeechSettings
+    engine: EngineInfo
+    model: ModelInfo
+    voice: VoicePrompt
+    seed: int
+    ignored: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechPlan:
     """A request with every default resolved, and the work that it means for the engine."""
 
@@ -125,24 +138,42 @@ class Planner:
         Reads the voice's recording: call it from a thread. Raises InvalidRequest and TextTooLong, VoiceNotFound,
         InvalidPath, InvalidAudio.
         """
+        return self.plan_part(self.manner(request, engine), request.text, early=early)
+
+    def manner(self, request: SpeechRequest, engine: EngineInfo) -> Manner:
+        """As `plan`, but for the text of the request."""
         request, options, ignored = self._resolved(request)
         model = self.model(request.model, engine)
-        self._check(request, options, model)
+        refuse_control_characters(request.sound_words or "", field="sound_words_field")
+        if model.language_of(options.language) is None:
+            raise InvalidRequest(
+                f"the model {model.name} does not speak {options.language!a}; it speaks {', '.join(model.languages)}",
+                field="language",
+            )
+        voice = self.voice(request.voice, model, request.voice_file)
+        return Manner(request, options, engine, model, voice, request.seed or random_seed(), ignored)
+
+    def plan_part(self, manner: Manner, text: str, *, early: float | None, first: int = 0) -> SpeechPlan:
+        """The text or the next part of it, whose chunks are counted from `first` on. Takes a thread's time.
+
+        Raises NothingToSay, InvalidRequest and TextTooLong.
+        """
+        self._check(text)
+        manner = replace(manner, request=replace(manner.request, text=text))
+        request, options, engine, model = manner.request, manner.options, manner.engine, manner.model
         text = self._clean(request, options)
         chunks = self._split(text, options, model)
         if early is not None and not model.same_when_early:
             most = max(FIRST_CHARACTERS, round(FIRST_CHUNK_S * early))
             chunks = with_short_first(chunks, language=options.language, max_characters=most)
-        voice = self.voice(request.voice, model, request.voice_file)
-        seed = request.seed or random_seed()
         work = [
-            self._chunk_request(chunk, index, seed, options, engine, model, voice, request, early is not None)
-            for index, chunk in enumerate(chunks)
+            self._chunk_request(chunk, index, manner, early=early is not None, is_first=index == first)
+            for index, chunk in enumerate(chunks, first)
         ]
-        warnings = [*ignored, *self._warnings(request, options, engine, model)]
+        warnings = [*manner.ignored, *self._warnings(request, options, engine, model)]
         if early is not None and request.wants_listening and _is_heard(request, options, engine, model):
             warnings.append("not validated: live audio leaves before anybody could listen to it")
-        return SpeechPlan(request, options, engine, model, voice, seed, text, chunks, work, warnings)
+        return SpeechPlan(request, options, engine, model, manner.voice, manner.seed, text, chunks, work, warnings)
 
     def model(self, name: str | None, engine: EngineInfo) -> ModelInfo:
         """The model of that name, the engine's default for None. Raises InvalidRequest."""
@@ -200,22 +231,16 @@ class Planner:
         )
         return resolved, self._speech.model_copy(update={**options, **request.options}), ignored
 
-    def _check(self, request: SpeechRequest, options: SpeechSettings, model: ModelInfo) -> None:
-        if not request.text.strip():
-            raise InvalidRequest("the text is empty", field="text", kind="string_too_short")
-        if len(request.text.strip()) > self._api.max_text_length:
+    def _check(self, text: str) -> None:
+        if not text.strip():
+            raise NothingToSay("the text is empty", field="text", kind="string_too_short")
+        if len(text.strip()) > self._api.max_text_length:
             raise TextTooLong(
-                f"the text has {len(request.text.strip())} characters; at most {self._api.max_text_length} are allowed",
+                f"the text has {len(text.strip())} characters; at most {self._api.max_text_length} are allowed",
                 field="text",
                 kind="string_too_long",
             )
-        refuse_control_characters(request.text)
-        refuse_control_characters(request.sound_words or "", field="sound_words_field")
-        if model.language_of(options.language) is None:
-            raise InvalidRequest(
-                f"the model {model.name} does not speak {options.language!a}; it speaks {', '.join(model.languages)}",
-                field="language",
-            )
+        refuse_control_characters(text)
 
     def _clean(self, request: SpeechRequest, options: SpeechSettings) -> str:
         text = clean(
@@ -230,7 +255,7 @@ class Planner:
             self._api.max_text_length,
         )
         if not text.strip():
-            raise InvalidRequest("nothing is left to say after the clean-up of the text", field="text")
+            raise NothingToSay("nothing is left to say after the clean-up of the text", field="text")
         return text
 
     @staticmethod
@@ -242,29 +267,19 @@ class Planner:
         return split(text, language=options.language, max_characters=longest, grouping=grouping)
 
     @staticmethod
-    def _chunk_request(
-        chunk: Chunk,
-        index: int,
-        seed: int,
-        options: SpeechSettings,
-        engine: EngineInfo,
-        model: ModelInfo,
-        voice: VoicePrompt,
-        request: SpeechRequest,
-        early: bool,
-    ) -> ChunkRequest:
-        text = chunk.text.strip()
+    def _chunk_request(chunk: Chunk, index: int, manner: Manner, *, early: bool, is_first: bool) -> ChunkRequest:
+        text, options, model, seed = chunk.text.strip(), manner.options, manner.model, manner.seed
         return ChunkRequest(
             text=lowercase(text) if options.to_lowercase else text,
             language=model.language_of(options.language) or options.language,
-            voice=voice,
+            voice=manner.voice,
             sampling=Sampling(**{name: getattr(options, name) for name in SAMPLING}),
             seed=derived_seed(seed, index) if index else seed,
             model=model.name,
             watermark=not options.disable_watermark,
-            early=early and index == 0,
+            early=early and is_first,
             max_attempts=options.max_attempts_per_candidate,
-            validation=None if early else _wish(request, options, engine, model),
+            validation=None if early else _wish(manner.request, options, manner.engine, model),
             request_id=context.request_id.get(),
         )
 

@@ -3,7 +3,8 @@
     python3 start.py [--light] [--host ADDRESS] [--port NUMBER] [--engine NAME] [--data-dir FOLDER] [--config FILE]
                                 install what is missing into .venv, then serve; every argument but --light goes
                                 to main_api.py. --light leaves out torch and Chatterbox: the embedded engine speaks
-    python3 start.py test ...   install all of it and the tools, then lint, check types and run pytest with ...
+    python3 start.py test ...   install all of it, the tools and some clients, then lint, check types and run pytest
+                                with ...
     python3 start.py doctor     say what is there, what is missing and how to mend it
     python3 start.py lock ...   write the locks anew from requirements/*.in; ... goes to uv (--upgrade, say)
     python3 start.py --help     this text
@@ -46,6 +47,9 @@ CUDA_13_DRIVER = 580  # the oldest NVIDIA driver that runs the CUDA build of tor
 COVERED_BY = {"light": ("light", "full", "dev"), "full": ("full", "dev"), "dev": ("dev",)}
 LOCKS = {"light": "requirements/light.txt", "full": "requirements.txt", "dev": "requirements/dev.txt"}
 UV_LOCK = "requirements/uv.txt"
+CLIENTS = "requirements/clients"  # what the tests talk to the server with: see install_clients
+CLIENT_LOCK = "installed-from"
+NPM_OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund")
 
 # In the order in which they are written: the later ones take the versions of the earlier ones.
 REPLACED = ("--overrides", "requirements/overrides.txt", "--excludes", "requirements/excludes.txt")
@@ -54,6 +58,8 @@ COMPILED = (
     ("dev.in", "requirements/dev.txt", (*REPLACED, "-c", "requirements.txt")),
     ("light.in", "requirements/light.txt", ("-c", "requirements.txt", "-c", "requirements/dev.txt")),
     ("uv.in", UV_LOCK, ()),
+    ("clients/openai-1.in", f"{CLIENTS}/openai-1.txt", ()),
+    ("clients/openai-3.in", f"{CLIENTS}/openai-3.txt", ()),
 )
 
 # What an installer prints when it fails → what a person can do about it. The first match counts.
@@ -73,9 +79,9 @@ ADVICE = {
     r"permission denied|read-only file system|access is denied|os error (5|13|30)\b": (
         "A file or folder cannot be written. Is it yours, and is no server running from it?"
     ),
-    r"dns error|failed to fetch|error sending request|connection|timed out|unreachable|name resolution": (
+    r"dns error|failed to fetch|error sending request|connecti|timed out|unreachable|name resolution": (
         "The package index cannot be reached. Is there a network? A proxy goes into HTTPS_PROXY, a mirror into\n"
-        "UV_DEFAULT_INDEX. What has been downloaded is kept: start again."
+        "UV_DEFAULT_INDEX (for npm, into npm_config_registry). What has been downloaded is kept: start again."
     ),
 }
 
@@ -128,6 +134,7 @@ class Environment:
         self.stamp_file = self.folder / "start-stamp.json"
         self.busy_file = self.folder / "start-busy"
         self.uv_folder = self.folder / "uv-tool"
+        self.clients = self.folder / "clients"
 
     def lock_hash(self, layer: str) -> str:
         return hashlib.sha256((self.project / LOCKS[layer]).read_bytes()).hexdigest()
@@ -194,6 +201,7 @@ def hand_over(command: List[str]) -> NoReturn:
 def run_tests(environment: Environment, arguments: List[str]) -> int:
     if not environment.has("dev"):
         prepare(environment, "dev")
+    install_clients(environment)
     # One thread each: many threads on few cores make the model's tests several times slower. No test may use the hub.
     settings = dict(os.environ, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     for words in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", *arguments]):
@@ -214,7 +222,22 @@ def write_locks(environment: Environment, arguments: List[str]) -> int:
         command += ["--only-binary", ":all:", "--generate-hashes", "--custom-compile-command", "python3 start.py lock"]
         command += [*options, *arguments, f"requirements/{source}", "-o", target]
         run_step(f"Write {target}", command, cwd=environment.project)
+    npm = shutil.which("npm")
+    if npm:
+        write_npm_lock(npm, environment.project / CLIENTS)
+    else:
+        say(f"npm is missing: {CLIENTS}/package-lock.json stays as it is")
     return 0
+
+
+def write_npm_lock(npm: str, folder: Path) -> None:
+    """Names, versions and hashes, as in the other locks: no addresses, neither of a registry nor of donations."""
+    command = [npm, "install", "--package-lock-only", "--omit-lockfile-registry-resolved", *NPM_OPTIONS]
+    run_step(f"Write {CLIENTS}/package-lock.json", command, cwd=folder)
+    lock = json.loads((folder / "package-lock.json").read_text("utf-8"))
+    for package in lock["packages"].values():
+        package.pop("funding", None)
+    (folder / "package-lock.json").write_text(json.dumps(lock, indent=2) + "\n", "utf-8")
 
 
 # ---- Installing
@@ -261,6 +284,55 @@ def install(environment: Environment, uv: str, layer: str) -> None:
         options += ["--excludes", str(environment.folder / "from-torch-index.txt")]
     run_step(f"Install the {layer} layer from {LOCKS[layer]}", command + options)
     environment.stamp(layer, lock_hash)
+
+
+def install_clients(environment: Environment) -> None:
+    """Install the SDKs that the tests talk to the server with, each into a folder of its own in .venv/clients.
+
+    They want other versions of what the server uses, and two of them are versions of one package. Each folder keeps
+    the lock that it was installed from; one without it was cut short and is made anew. Without npm there are none for
+    JavaScript, and their tests say so.
+    """
+    with one_at_a_time(environment.busy_file):
+        locks = sorted((environment.project / CLIENTS).glob("*.txt"))
+        outdated = [lock for lock in locks if client_lock(environment, lock.stem) != lock.read_text("utf-8")]
+        uv = find_uv(environment) if outdated else ""
+        for lock in outdated:
+            folder = fresh_client_folder(environment, lock.stem)
+            command = [uv, "pip", "install", "--python", str(environment.python), "--target", str(folder)]
+            command += ["--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", str(lock)]
+            run_step(f"Install {lock.stem} for the tests", command)
+            shutil.copy(str(lock), str(folder / CLIENT_LOCK))
+        npm_lock = environment.project / CLIENTS / "package-lock.json"
+        if client_lock(environment, "js") != npm_lock.read_text("utf-8"):
+            install_npm_clients(environment, npm_lock)
+
+
+def install_npm_clients(environment: Environment, lock: Path) -> None:
+    npm = shutil.which("npm")
+    if not npm:
+        say("npm is missing: the tests with OpenAI's JavaScript SDK will be skipped")
+        return
+    folder = fresh_client_folder(environment, "js")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(str(lock.with_name(name)), str(folder))
+    run_step("Install OpenAI's JavaScript SDK for the tests", [npm, "ci", *NPM_OPTIONS], cwd=folder)
+    shutil.copy(str(lock), str(folder / CLIENT_LOCK))
+
+
+def client_lock(environment: Environment, name: str) -> str:
+    """The lock that a client was installed from; empty if it is not there, or not whole."""
+    try:
+        return (environment.clients / name / CLIENT_LOCK).read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def fresh_client_folder(environment: Environment, name: str) -> Path:
+    folder = environment.clients / name
+    shutil.rmtree(str(folder), ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def install_torch(environment: Environment, command: List[str], lock: Path) -> bool:
@@ -366,12 +438,13 @@ def find_pip(environment: Environment) -> str:
 
 
 def installer_settings(environ: Mapping[str, str]) -> Dict[str, str]:
-    """The variables that pip and uv run with: one certificate file and one index for both, no Python downloads."""
+    """The variables that pip, uv and npm run with: one certificate file, one index for Python, no Python downloads."""
     settings = dict(environ)
     named = [environ[name] for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE") if environ.get(name)]
     if named:
         settings["SSL_CERT_FILE"] = named[0]
         settings.setdefault("PIP_CERT", named[0])
+        settings.setdefault("NODE_EXTRA_CA_CERTS", named[0])
     if environ.get("PIP_INDEX_URL"):
         settings.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
     settings.setdefault("UV_SYSTEM_CERTS", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
@@ -42,7 +43,53 @@ VoiceName = Annotated[
 ]
 
 
-class CreateSpeech(SpeechOptions):
+class SpeechManner(SpeechOptions):
+    """How a text is said: OpenAI's own fields, and those of `POST /api/v1/tts`."""
+
+    model: str = Field(min_length=1, max_length=200, description="one of those that /v1/models lists")
+    voice: VoiceName = Field(
+        description="a voice of the library (path, name or alias), of the engine, or one of OpenAI's names; or "
+        '`{"id": "…"}`, as /v1/audio/voices lists them'
+    )
+    instructions: str | None = Field(
+        None, max_length=4096, description="how to say it; no engine of this server can follow them yet"
+    )
+    response_format: FormatName = "mp3"
+    speed: float | None = Field(
+        None, ge=SLOWEST, le=FASTEST, description="2 = twice as fast, the pitch is kept (null: `speech.speed_factor`)"
+    )
+    lang_code: str | None = Field(None, min_length=2, max_length=35, description="the same as `language`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: Any) -> Any:
+        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        for name, other in (("language", "lang_code"), ("speed", "speed_factor")):
+            if None not in (mine := getattr(self, name), its := getattr(self, other)) and mine != its:
+                raise PydanticCustomError("conflict", f"{name} and {other} are the same option; they differ here", {})
+        return self
+
+    def to_request(self, model: str, voice: str) -> SpeechRequest:
+        """Without a text. `model` and `voice` as this server calls them."""
+        said = {"language": self.lang_code, "speed_factor": self.speed}
+        return SpeechRequest(
+            text="",
+            model=model,
+            voice=voice,
+            seed=self.seed,
+            sound_words=self.sound_words_field,
+            wants_listening=self.wants_listening,
+            options={
+                **self.options_of(SpeechSettings),
+                **{name: value for name, value in said.items() if value is not None},
+            },
+        )
+
+
+class CreateSpeech(SpeechManner):
     """A text to say. Beside OpenAI's own fields it may have those of `POST /api/v1/tts` that say how."""
 
     model_config = ConfigDict(
@@ -63,57 +110,19 @@ class CreateSpeech(SpeechOptions):
         },
     )
 
-    model: str = Field(min_length=1, max_length=200, description="one of those that /v1/models lists")
     input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_INPUT)] = Field(
         description="what to say"
-    )
-    voice: VoiceName = Field(
-        description="a voice of the library (path, name or alias), of the engine, or one of OpenAI's names; or "
-        '`{"id": "…"}`, as /v1/audio/voices lists them'
-    )
-    instructions: str | None = Field(
-        None, max_length=4096, description="how to say it; no engine of this server can follow them yet"
-    )
-    response_format: FormatName = "mp3"
-    speed: float | None = Field(
-        None, ge=SLOWEST, le=FASTEST, description="2 = twice as fast, the pitch is kept (null: `speech.speed_factor`)"
     )
     stream_format: Literal["audio", "sse"] = Field(
         "audio", description="audio: the bare file; sse: the same in server-sent events"
     )
-    lang_code: str | None = Field(None, min_length=2, max_length=35, description="the same as `language`")
     save: bool | None = Field(None, description="keep it in the outputs library (null: `openai.save`)")
     project: str | None = PROJECT
     folder: str | None = FOLDER
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, body: Any) -> Any:
-        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
-
-    @model_validator(mode="after")
-    def _one_meaning(self) -> Self:
-        for name, other in (("language", "lang_code"), ("speed", "speed_factor")):
-            if None not in (mine := getattr(self, name), its := getattr(self, other)) and mine != its:
-                raise PydanticCustomError("conflict", f"{name} and {other} are the same option; they differ here", {})
-        return self
-
     def to_request(self, model: str, voice: str) -> SpeechRequest:
-        """`model` and `voice` as this server calls them."""
-        said = {"language": self.lang_code, "speed_factor": self.speed}
-        return SpeechRequest(
-            text=self.input,
-            model=model,
-            voice=voice,
-            seed=self.seed,
-            sound_words=self.sound_words_field,
-            folder=self.project or self.folder or None,
-            wants_listening=self.wants_listening,
-            options={
-                **self.options_of(SpeechSettings),
-                **{name: value for name, value in said.items() if value is not None},
-            },
-        )
+        manner = super().to_request(model, voice)
+        return replace(manner, text=self.input, folder=self.project or self.folder or None)
 
 
 def bounds(field: str) -> tuple[float, float] | None:

@@ -368,6 +368,9 @@ class OpenAISettings(Section):
         {"tts-1": None, "tts-1-hd": None, "gpt-4o-mini-tts": None, "gpt-4o-mini-tts-2025-12-15": None},
         description="other names of models, such as `{tts-1: turbo}`; null = the engine's default",
     )
+    dictation_idle_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds that a WebSocket may be silent on both sides before it is closed"
+    )
 
 
 class LoggingSettings(Section):

@@ -219,13 +219,16 @@ class EngineHost:
 
         Raises ServiceOverloaded if the line is full.
         """
-        deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
-        place = Place(next(self._places), deadline)
+        place = self.renewed(Place(next(self._places), 0.0))
         self._line.enter(place.number, self._retry_after_s())
         try:
             yield place
         finally:
             self._line.leave(place.number)
+
+    def renewed(self, place: Place) -> Place:
+        """The same place, with as much time as a new one has."""
+        return replace(place, deadline=asyncio.get_running_loop().time() + self._settings.request_timeout_s)
 
     async def stream_work(self, place: Place, work: Sequence[Work]) -> AsyncGenerator[tuple[int, Spoken]]:
         """Yield (index of the piece of work, part of its audio) in the order given, as the parts are ready.
@@ -401,9 +404,12 @@ class EngineHost:
             logger.info("engine loading doing=%r mb=%d of=%d eta_s=%s", progress.doing, done, total, progress.eta_s)
 
     def _deliver(self, worker: _Worker, job_id: int, event: Event) -> None:
-        job = worker.jobs[job_id]
-        if request := self._requests.get(job.place):
-            request.chunk_queues[job.index].put_nowait(event)
+        if request := self._waiting_for(worker.jobs[job_id]):
+            request.chunk_queues[worker.jobs[job_id].index].put_nowait(event)
+
+    def _waiting_for(self, job: _Job) -> _Request | None:
+        """Whoever wants to have it: nobody once it was cancelled, though its place may have other work meanwhile."""
+        return None if job.cancelled_at is not None else self._requests.get(job.place)
 
     def _finish(self, worker: _Worker, job_id: int) -> None:
         job = worker.jobs.pop(job_id)
@@ -420,7 +426,7 @@ class EngineHost:
             logger.error("engine lost exit=%s chunks=%d", worker.process.returncode, len(worker.jobs))
         error = worker.verdict or ModelUnavailable("the speech engine stopped while it spoke and is being restarted")
         for job in worker.jobs.values():
-            if request := self._requests.get(job.place):
+            if request := self._waiting_for(job):
                 request.chunk_queues[job.index].put_nowait(error)
         if worker.info is None and self.state != "closed" and not worker.has_said_why:
             self._failed_starts += 1

@@ -20,6 +20,11 @@ class RequestId(logging.Filter):
         return True
 
 
+def is_no_handshake(record: logging.LogRecord) -> bool:
+    """False for uvicorn's own line about a WebSocket: it holds the path as the client wrote it."""
+    return '"WebSocket %s"' not in str(record.msg)
+
+
 class TextFormatter(logging.Formatter):
     """One line an event: a line break in a message is written out, so that no input can forge a second line."""
 
@@ -52,3 +57,4 @@ def configure(settings: LoggingSettings) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger("uvicorn.error").addFilter(is_no_handshake)

@@ -21,6 +21,8 @@ from monitoring.metrics import Metrics
 logger = logging.getLogger("access")
 
 CLIENT_LEFT = 499
+SWITCHED = 101  # to WebSocket
+SERVER_ERROR = 1011  # of WebSocket's closing codes
 
 
 class RequestContext:
@@ -40,7 +42,7 @@ class RequestContext:
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = context.accepted_id(Headers(scope=scope).get("x-request-id"))
@@ -50,8 +52,9 @@ class RequestContext:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if answer := status_of(message, status):
+                status = answer
+                message.setdefault("headers", [])
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
@@ -65,18 +68,41 @@ class RequestContext:
                 await self._stopping(scope)(scope, receive, send_with_id)
             raise
         except Exception:  # the last handler: whatever came this far is answered without a word of its inside
-            logger.exception("request failed method=%s route=%s", scope["method"], route_of(scope))
+            logger.exception("request failed method=%s route=%s", method_of(scope), route_of(scope))
             if status == CLIENT_LEFT:
                 await self._internal_error(scope)(scope, receive, send_with_id)
+            elif status == SWITCHED:
+                await send({"type": "websocket.close", "code": SERVER_ERROR})
         finally:
             self._metrics.requests_in_progress -= 1
             self._metrics.requests_by_status[status] += 1
             if self._access_log:
                 took_s = time.perf_counter() - started_at
                 logger.info(
-                    "request method=%s route=%s status=%d took_s=%.3f", scope["method"], route_of(scope), status, took_s
+                    "request method=%s route=%s status=%d took_s=%.3f",
+                    method_of(scope),
+                    route_of(scope),
+                    status,
+                    took_s,
                 )
             context.request_id.reset(token)
+
+
+def status_of(message: Message, before: int) -> int | None:
+    """The status that goes out with this message, if it begins an answer. `before` is the one until now."""
+    match message["type"]:
+        case "http.response.start" | "websocket.http.response.start":
+            status: int = message["status"]
+            return status
+        case "websocket.accept":
+            return SWITCHED
+        case "websocket.close" if before == CLIENT_LEFT:
+            return 403  # what a server makes of a refusal without words
+    return None
+
+
+def method_of(scope: Scope) -> str:
+    return str(scope.get("method", "WEBSOCKET"))
 
 
 def route_of(scope: Scope) -> str:

@@ -33,6 +33,10 @@ class InvalidRequest(SpeechError):
         super().__init__(message, detail=[{"type": kind, "loc": [where, field], "msg": message}])
 
 
+class NothingToSay(InvalidRequest):
+    """A text without a character to speak, or of which its clean-up leaves none."""
+
+
 class TextTooLong(InvalidRequest):
     code = "TEXT_TOO_LONG"
 
@@ -139,6 +143,20 @@ class GenerationTimeout(SpeechError):
     """The engine did not answer within its time."""
 
     code = "GENERATION_TIMEOUT"
+
+
+class OriginRefused(SpeechError):
+    """A page in a browser that has no business with this server."""
+
+    code = "PERMISSION_DENIED"
+    is_expected = True
+
+
+class NothingCame(SpeechError):
+    """A client that holds a place in line and says nothing."""
+
+    code = "IDLE_TIMEOUT"
+    is_expected = True
 
 
 class TryAgainLater(SpeechError):

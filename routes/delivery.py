@@ -64,11 +64,16 @@ def delivery(
         raise InvalidRequest("only live audio can be sent without being kept: response_mode=live", field="save")
     if mode == "live":
         assert isinstance(options, SoundSettings)  # nothing else is heard while it is made
-        for switch in switched_on(options):
-            if switch in NEED_THE_WHOLE:
-                raise InvalidRequest(
-                    f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
-                    field=switch,
-                    kind="not_live",
-                )
+        check_live(options)
     return Delivery(mode, chosen or made[0])
+
+
+def check_live(options: SoundSettings) -> None:
+    """Raise InvalidRequest, naming the field, if something is asked for that live audio cannot have."""
+    for switch in switched_on(options):
+        if switch in NEED_THE_WHOLE:
+            raise InvalidRequest(
+                f"{switch} needs the whole of the audio, and live audio leaves before it is whole",
+                field=switch,
+                kind="not_live",
+            )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from config.settings import Settings
 from core_engine import CoreEngine
@@ -27,40 +27,40 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def _settings(request: Request) -> Settings:
-    return request.app.state.settings
+def _settings(connection: HTTPConnection) -> Settings:
+    return connection.app.state.settings
 
 
-def _core(request: Request) -> CoreEngine:
-    return request.app.state.core
+def _core(connection: HTTPConnection) -> CoreEngine:
+    return connection.app.state.core
 
 
-def _host(request: Request) -> EngineHost:
-    return request.app.state.host
+def _host(connection: HTTPConnection) -> EngineHost:
+    return connection.app.state.host
 
 
-def _libraries(request: Request) -> Libraries:
-    return request.app.state.libraries
+def _libraries(connection: HTTPConnection) -> Libraries:
+    return connection.app.state.libraries
 
 
-def _voices(request: Request) -> Voices:
-    return _libraries(request).voices
+def _voices(connection: HTTPConnection) -> Voices:
+    return _libraries(connection).voices
 
 
-def _vc_inputs(request: Request) -> VcInputs:
-    return _libraries(request).vc_inputs
+def _vc_inputs(connection: HTTPConnection) -> VcInputs:
+    return _libraries(connection).vc_inputs
 
 
-def _outputs(request: Request) -> Outputs:
-    return _libraries(request).outputs
+def _outputs(connection: HTTPConnection) -> Outputs:
+    return _libraries(connection).outputs
 
 
-def _metrics(request: Request) -> Metrics:
-    return request.app.state.metrics
+def _metrics(connection: HTTPConnection) -> Metrics:
+    return connection.app.state.metrics
 
 
-def _recent_errors(request: Request) -> RecentErrors:
-    return request.app.state.recent_errors
+def _recent_errors(connection: HTTPConnection) -> RecentErrors:
+    return connection.app.state.recent_errors
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
+from api_models.openai import ErrorEnvelope
 from api_models.replies import ErrorReply
 from monitoring import context
 from monitoring.middleware import route_of
@@ -34,9 +35,11 @@ STATUS: dict[type[SpeechError], int] = {
     errors.ConfirmationRequired: 400,
     errors.CriteriaRequired: 400,
     errors.DownloadRefused: 400,
+    errors.OriginRefused: 403,
     errors.VoiceNotFound: 404,
     errors.ModelNotFound: 404,
     errors.FileMissing: 404,
+    errors.NothingCame: 408,
     errors.NameTaken: 409,
     errors.FileTooLarge: 413,
     errors.RangeNotSatisfiable: 416,
@@ -94,6 +97,13 @@ def cut_short(scope: Scope, error: SpeechError) -> None:
     scope["app"].state.recent_errors.add(error.code, status_of(type(error)), route_of(scope), context.request_id.get())
 
 
+def told_in_envelope(scope: Scope, error: SpeechError) -> tuple[int, ErrorEnvelope]:
+    """A failure that is told where no status can be, noted like the others: its status, and OpenAI's body."""
+    status = AT_OPENAI.get(error.code, status_of(type(error)))
+    _note(scope, status, error.code, _level_of(status, error))
+    return status, envelope.envelope(status, error.code, _plain(error.message), error.detail)
+
+
 def documented(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: for each status the codes that it can carry."""
     codes: dict[int, list[str]] = {}
@@ -114,8 +124,7 @@ async def _on_speech_error(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"
     status = status_of(type(error))
-    level = logging.WARNING if status >= 500 and not error.is_expected else logging.INFO
-    return _reply(request.scope, status, error.code, error.message, error.detail, headers, level)
+    return _reply(request.scope, status, error.code, error.message, error.detail, headers, _level_of(status, error))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
@@ -154,18 +163,27 @@ def _reply(
     headers: dict[str, str] | None = None,
     level: int = logging.INFO,
 ) -> Response:
-    request_id = context.request_id.get()
     is_openai = envelope.is_spoken(scope)
     status = AT_OPENAI.get(code, status) if is_openai else status
-    logger.log(level, "error status=%d code=%s route=%s", status, code, route_of(scope))
-    scope["app"].state.recent_errors.add(code, status, route_of(scope), request_id)
+    _note(scope, status, code, level)
     body: BaseModel
     if is_openai:
         body = envelope.envelope(status, code, _plain(sentence), detail)
         headers = {**(headers or {}), **({"X-Should-Retry": "false"} if status in NOT_AGAIN else {})}
     else:
-        body = ErrorReply(error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=request_id)
+        body = ErrorReply(
+            error=_plain(sentence), error_code=code, detail=_plain(detail), request_id=context.request_id.get()
+        )
     return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
+
+
+def _note(scope: Scope, status: int, code: str, level: int) -> None:
+    logger.log(level, "error status=%d code=%s route=%s", status, code, route_of(scope))
+    scope["app"].state.recent_errors.add(code, status, route_of(scope), context.request_id.get())
+
+
+def _level_of(status: int, error: SpeechError) -> int:
+    return logging.WARNING if status >= 500 and not error.is_expected else logging.INFO
 
 
 def _plain(value: Any) -> Any:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.clients.sdk import installed
 from tests.listen import read
 from tests.recordings import vowels_wav
 from tests.serving import Server
@@ -22,7 +25,8 @@ PAGES = [
     *sorted((PROJECT / "docs" / "api").rglob("*.md")),
     *sorted((PROJECT / "docs" / "guides").rglob("*.md")),
 ]
-DEFAULT_URL = "http://127.0.0.1:7860"
+HOST = "127.0.0.1:7860"
+DEFAULT_URL = f"http://{HOST}"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -74,6 +78,36 @@ def test_an_example_does_what_its_page_says(example: Example, server: Server, tm
     assert run.returncode == 0, run.stderr
     if example.printed is not None:
         assert same_shape(json.loads(run.stdout), json.loads(example.printed))
+    for path in tmp_path.iterdir():
+        assert read(path).duration_s > 0.5
+
+
+def programs() -> list[Example]:
+    """Every python block that talks to the server."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in BLOCK.finditer(text):
+            if block[1] == "python" and HOST in block[2]:
+                found.append(Example(page, text[: block.start()].count("\n") + 1, block[2], None))
+    return found
+
+
+@pytest.mark.parametrize("program", programs(), ids=str)
+def test_a_program_does_what_its_page_says(program: Example, server: Server, tmp_path: Path) -> None:
+    libraries = str(installed("openai-3")) if "openai" in program.command else ""
+
+    run = subprocess.run(
+        [sys.executable, "-c", program.command.replace(HOST, server.url.removeprefix("http://"))],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": libraries},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
     for path in tmp_path.iterdir():
         assert read(path).duration_s > 0.5
 

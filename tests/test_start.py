@@ -24,6 +24,8 @@ LOCKS = {
     "requirements/light.txt": "light.in",
     "requirements/dev.txt": "dev.in",
     "requirements/uv.txt": "uv.in",
+    "requirements/clients/openai-1.txt": "clients/openai-1.in",
+    "requirements/clients/openai-3.txt": "clients/openai-3.in",
 }
 
 FAKE_UV = """#!{python}
@@ -50,16 +52,17 @@ class Fresh:
     def __init__(self, project: Path, tools: Path) -> None:
         self.project = project
         self.tools = tools
-        (project / "requirements").mkdir(parents=True)
+        shutil.copytree(PROJECT / "requirements", project / "requirements")
         shutil.copy(PROJECT / "start.py", project)
         shutil.copy(PROJECT / "requirements.txt", project)
-        for file in (PROJECT / "requirements").iterdir():
-            shutil.copy(file, project / "requirements")
         (project / "main_api.py").write_text("import sys\nprint('serving', *sys.argv[1:])\n")
         tools.mkdir()
-        uv = tools / "uv"
-        uv.write_text(FAKE_UV.format(python=sys.executable))
-        uv.chmod(0o755)
+        self.put_on_the_path("uv")
+
+    def put_on_the_path(self, tool: str) -> None:
+        file = self.tools / tool
+        file.write_text(FAKE_UV.format(python=sys.executable))
+        file.chmod(0o755)
 
     @property
     def environment(self) -> start.Environment:
@@ -279,12 +282,68 @@ def test_a_uv_from_elsewhere_is_used_if_it_is_no_older_than_the_pinned_one(said:
     assert start.uv_suits(said, "0.13.9") is suits
 
 
-def test_pip_and_uv_get_the_same_certificates_and_index() -> None:
+def test_installers_get_the_same_certificates_and_index() -> None:
     settings = start.installer_settings({"PIP_CERT": "/ca.pem", "PIP_INDEX_URL": "mirror"})
 
-    assert settings["SSL_CERT_FILE"] == settings["PIP_CERT"] == "/ca.pem"
+    assert settings["SSL_CERT_FILE"] == settings["PIP_CERT"] == settings["NODE_EXTRA_CA_CERTS"] == "/ca.pem"
     assert settings["UV_DEFAULT_INDEX"] == "mirror"
     assert settings["UV_PYTHON_DOWNLOADS"] == "never"
+
+
+# ---- What the tests talk to the server with
+
+
+def test_a_test_run_installs_its_clients_once_each_in_a_folder_of_its_own(fresh: Fresh) -> None:
+    fresh.put_on_the_path("npm")
+
+    fresh.run("test")
+    *_, one, three, javascript = fresh.installs()
+    fresh.run("test")
+
+    for call, name in ((one, "openai-1"), (three, "openai-3")):
+        assert call[call.index("--target") + 1] == str(fresh.environment.clients / name)
+        assert {"--require-hashes", str(fresh.project / f"requirements/clients/{name}.txt")} <= set(call)
+    assert javascript[0] == "ci"
+    assert fresh.installs() == []
+
+
+def test_a_client_whose_lock_has_changed_is_made_anew(fresh: Fresh) -> None:
+    fresh.run("test")
+    fresh.installs()
+    leftover = fresh.environment.clients / "openai-3/old.py"
+    leftover.touch()
+    with (fresh.project / "requirements/clients/openai-3.txt").open("a") as lock:
+        lock.write("# changed\n")
+
+    fresh.run("test")
+
+    (call,) = fresh.installs()
+    assert call[call.index("--target") + 1] == str(leftover.parent)
+    assert not leftover.exists()
+
+
+def test_a_client_that_could_not_be_installed_is_tried_again(fresh: Fresh) -> None:
+    fresh.fail("openai-1.txt", "dns error")
+
+    said = fresh.run("test")
+    fresh.mend()
+    fresh.installs()
+    fresh.run("test")
+
+    assert said.returncode == 1
+    assert "package index cannot be reached" in said.stderr
+    assert len(fresh.installs()) == 2
+
+
+def test_without_npm_the_clients_in_javascript_are_left_out_aloud(fresh: Fresh) -> None:
+    assert "npm is missing" in fresh.run("test").stdout
+    assert not (fresh.environment.clients / "js").exists()
+
+
+def test_a_server_is_started_without_any_client(fresh: Fresh) -> None:
+    fresh.run()
+
+    assert not fresh.environment.clients.exists()
 
 
 # ---- What it says
@@ -368,7 +427,7 @@ def test_a_lock_holds_the_pins_of_its_source(lock: str, source: str) -> None:
     assert asked.items() <= locked(lock).items(), "python3 start.py lock"
 
 
-@pytest.mark.parametrize("source", ["light.in", "dev.in", "full.in", "uv.in"])
+@pytest.mark.parametrize("source", LOCKS.values())
 def test_every_requirement_is_pinned_exactly(source: str) -> None:
     lines = (PROJECT / "requirements" / source).read_text("utf-8").splitlines()
     requirements = [line for line in lines if line and not line.startswith(("#", "-r "))]
@@ -387,8 +446,25 @@ def test_every_line_of_a_lock_has_hashes(lock: str) -> None:
     ] == []
 
 
+def test_the_lock_of_npm_holds_the_pins_of_its_source_with_hashes() -> None:
+    folder = PROJECT / "requirements/clients"
+    asked = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text("utf-8"))["packages"]
+    root = packages.pop("")
+
+    assert root["dependencies"] == asked, "python3 start.py lock"
+    assert all(re.search(r"@\d+\.\d+\.\d+$", pin) for pin in asked.values())
+    assert {f"node_modules/{name}" for name in asked} <= packages.keys()
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+
+
 @pytest.mark.parametrize(
-    "file", [*LOCKS, *(f"requirements/{name}" for name in ("overrides.txt", "excludes.txt", *LOCKS.values()))]
+    "file",
+    [
+        *LOCKS,
+        *(f"requirements/{name}" for name in ("overrides.txt", "excludes.txt", *LOCKS.values())),
+        *(f"requirements/clients/{name}" for name in ("package.json", "package-lock.json")),
+    ],
 )
 def test_no_requirements_file_names_an_address_or_a_folder(file: str) -> None:
     text = (PROJECT / file).read_text("utf-8")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from routes.openai import consents, models, speech, voices
+from routes.openai import consents, dictation, models, speech, voices
 
 # For themselves and all below them; what one of them leads to may be another one.
 ALIASES = {
@@ -26,7 +26,7 @@ async def greet(request: Request) -> dict[str, str]:
 
 
 def include(app: FastAPI) -> None:
-    for router in (greeting, speech.router, models.router, voices.router, consents.router):
+    for router in (greeting, speech.router, models.router, voices.router, consents.router, dictation.router):
         app.include_router(router)
 
 

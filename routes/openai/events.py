@@ -31,7 +31,7 @@ class SpeechEvents:
         )
 
     def end(self, duration_s: float) -> bytes:
-        return event({"type": "speech.audio.done", "usage": usage(self._text, duration_s)}) + DONE
+        return event({"type": "speech.audio.done", "usage": usage(count_tokens(self._text), duration_s)}) + DONE
 
     def failure(self, error: SpeechError) -> bytes:
         """No `done` and no `[DONE]`: OpenAI's decoders raise an error at this event."""
@@ -39,9 +39,9 @@ class SpeechEvents:
         return event({"type": "error", **body.model_dump()})
 
 
-def usage(text: str, duration_s: float) -> dict[str, int]:
+def usage(spoken: int, duration_s: float) -> dict[str, int]:
     """What was said and what was heard, in tokens."""
-    spoken, heard = count_tokens(text), round(duration_s * OUTPUT_TOKENS_A_SECOND)
+    heard = round(duration_s * OUTPUT_TOKENS_A_SECOND)
     return {"input_tokens": spoken, "output_tokens": heard, "total_tokens": spoken + heard}
 
 

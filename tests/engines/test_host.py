@@ -39,11 +39,16 @@ async def running(**settings: Any) -> AsyncIterator[EngineHost]:
         await host.close()
 
 
+def chunk_of(host: EngineHost, text: str, seed: int = 1) -> ChunkRequest:
+    assert host.info is not None
+    voice = VoicePrompt(host.info.models[0].voices[0])
+    return ChunkRequest(text, "en", voice, Sampling(0.5, 0.75, 1.0), seed)
+
+
 async def say(host: EngineHost, *texts: str, seed: int = 1) -> list[Waveform]:
     """The chunks' waveforms."""
     assert host.info is not None
-    voice = VoicePrompt(host.info.models[0].voices[0])
-    chunks = [ChunkRequest(text, "en", voice, Sampling(0.5, 0.75, 1.0), seed) for text in texts]
+    chunks = [chunk_of(host, text, seed) for text in texts]
     pieces: list[list[np.ndarray[Any, Any]]] = [[] for _ in chunks]
     with host.place_in_line() as place:
         async with aclosing(host.stream_work(place, chunks)) as stream:
@@ -224,5 +229,21 @@ def test_the_engine_ends_with_its_server() -> None:
             await begun(host, HOURS_OF_TEXT)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    run(test())
+
+
+def test_a_place_that_cancelled_its_work_hears_nothing_more_of_it() -> None:
+    async def test() -> None:
+        async with running() as host:
+            (alone,) = await say(host, "Yes.")
+            for _ in range(20):
+                with host.place_in_line() as place:
+                    async with aclosing(host.stream_work(place, [chunk_of(host, HOURS_OF_TEXT)])) as stream:
+                        await anext(stream)
+                    async with aclosing(host.stream_work(place, [chunk_of(host, "Yes.")])) as stream:
+                        spoken = [event.samples async for _, event in stream if isinstance(event, Waveform)]
+
+                np.testing.assert_array_equal(np.concatenate(spoken), alone.samples)
 
     run(test())

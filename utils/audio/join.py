@@ -29,7 +29,9 @@ class PauseJoin:
     """
 
     def __init__(self, pauses_ms: Sequence[float], sample_rate: int) -> None:
-        self._pauses = [round(pause_ms * sample_rate / 1000) for pause_ms in pauses_ms]
+        self._rate = sample_rate
+        self._pauses: list[int] = []
+        self.expect(pauses_ms)
         self._fade = round(FADE_MS * sample_rate / 1000)
         self._silent_below = 0.0
         self._index = 0
@@ -37,6 +39,13 @@ class PauseJoin:
         self._held = NOTHING
         self._has_begun = True
         self._silence_before = 0  # at the end of the chunk before
+
+    def expect(self, pauses_ms: Sequence[float]) -> None:
+        """The text goes on for longer than was known: the pauses after the next chunks.
+
+        The chunk that was the last one until now must not have begun.
+        """
+        self._pauses += [round(pause_ms * self._rate / 1000) for pause_ms in pauses_ms]
 
     def add(self, samples: Samples) -> Samples:
         """The next piece of the current chunk."""
@@ -77,6 +86,31 @@ class PauseJoin:
         count = max(0, len(self._held) - kept)
         released, self._held = self._held[:count], self._held[count:].copy()
         return released
+
+
+class Brake:
+    """Holds back the last `FADE_MS` of a sound that comes in pieces, so that it can stop at once without a click."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._fade = round(FADE_MS * sample_rate / 1000)
+        self._held = NOTHING
+
+    def add(self, samples: Samples) -> Samples:
+        """The next piece; all but the end of what has come."""
+        held = np.concatenate([self._held, samples])
+        count = max(0, len(held) - self._fade)
+        self._held = held[count:].copy()
+        return held[:count]
+
+    def rest(self) -> Samples:
+        """What is held back, as it is: the sound has ended by itself."""
+        rest, self._held = self._held, NOTHING
+        return rest
+
+    def stop(self) -> Samples:
+        """What is held back, faded out."""
+        rest = self.rest()
+        return rest * ramp(len(rest))[::-1]
 
 
 def in_a_row(pieces: Iterable[Samples], sample_rate: int) -> Waveform:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.audio.join import PauseJoin, in_a_row
+from utils.audio.join import Brake, PauseJoin, in_a_row
 from utils.audio.waveform import Waveform
 
 RATE = 24_000
@@ -149,3 +149,31 @@ def test_what_was_given_is_not_changed() -> None:
 
 def test_nothing_in_a_row_is_no_samples() -> None:
     assert len(in_a_row([], RATE).samples) == 0
+
+
+def test_a_text_that_goes_on_sounds_as_if_it_had_been_known() -> None:
+    chunks = [tone(0.5), tone(0.3, silence_before_s=0.05), tone(0.4)]
+    join = PauseJoin([], RATE)
+    parts = []
+    for chunk in chunks:
+        join.expect([280])
+        parts += [join.add(chunk.samples), join.end_chunk()]
+
+    heard, known = in_a_row(parts, RATE), joined(chunks, [280, 280])
+    np.testing.assert_array_equal(heard.samples[:-FADE], known.samples[:-FADE])
+    assert len(heard.samples) == len(known.samples)
+    assert abs(heard.samples[-1]) < 0.01
+
+
+def test_a_sound_that_goes_through_a_brake_is_the_same_unless_it_is_stopped() -> None:
+    sound = tone(0.5).samples
+    parts = np.array_split(sound, 7)
+    on, stopped = Brake(RATE), Brake(RATE)
+
+    whole = np.concatenate([*map(on.add, parts), on.rest()])
+    cut = np.concatenate([*map(stopped.add, parts), stopped.stop()])
+
+    np.testing.assert_array_equal(whole, sound)
+    np.testing.assert_array_equal(cut[:-FADE], sound[:-FADE])
+    assert abs(cut[-1]) < 0.01
+    assert not len(stopped.rest())
