@@ -49,6 +49,8 @@ LOCKS = {"light": "requirements/light.txt", "full": "requirements.txt", "dev": "
 UV_LOCK = "requirements/uv.txt"
 CLIENTS = "requirements/clients"  # what the tests talk to the server with: see install_clients
 CLIENT_LOCK = "installed-from"
+# Whole files of tests to each of up to four processes: several servers fit beside each other, and share nothing.
+AT_ONCE = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 NPM_OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund")
 
 # In the order in which they are written: the later ones take the versions of the earlier ones.
@@ -204,7 +206,12 @@ def run_tests(environment: Environment, arguments: List[str]) -> int:
     install_clients(environment)
     # One thread each: many threads on few cores make the model's tests several times slower. No test may use the hub.
     settings = dict(os.environ, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    for words in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", *arguments]):
+    for words in (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["pytest", *AT_ONCE, *arguments],
+    ):
         say("\n$ " + " ".join(words))
         code = subprocess.call([str(environment.python), "-m", *words], cwd=str(environment.project), env=settings)
         if code:
