@@ -141,7 +141,7 @@ class ConversionPlanner:
         recording = measure(source.path, self._longest_s, check)
         if recording.duration_s < SHORTEST_S:
             raise InvalidAudio(f"the recording is shorter than {SHORTEST_S} seconds")
-        warnings = []
+        warnings = options.without_effect(request.options)
         if not options.disable_watermark and not model.watermarks:
             warnings.append(f"not watermarked: the model {model.name} has no watermark here")
         seed = request.seed or random_seed()

@@ -290,6 +290,7 @@ class Planner:
             for name in SAMPLING
             if name in request.options and name not in model.takes
         ]
+        warnings += options.without_effect(request.options)
         if not options.disable_watermark and not model.watermarks:
             warnings.append(f"not watermarked: the model {model.name} has no watermark here")
         if not any(character.isalnum() for character in request.text):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -243,6 +244,19 @@ class ExportSettings(Section):
     _each_once = field_validator("export_formats")(each_once)
 
 
+# Options of sound that mean something only beside another one.
+NEEDED = {
+    "keep_original_wav_ae": "use_auto_editor",
+    "ae_threshold": "use_auto_editor",
+    "ae_margin": "use_auto_editor",
+    "trim_threshold_ms": "trim",
+    "normalize_method": "normalize_audio",
+    "normalize_level": "normalize_audio",
+    "normalize_tp": "normalize_audio",
+    "normalize_lra": "normalize_audio",
+}
+
+
 class SoundSettings(ExportSettings):
     """What is done to the sound of all that is made, and the files that are made of it."""
 
@@ -267,6 +281,18 @@ class SoundSettings(ExportSettings):
         7.0, ge=1, le=50, description="greatest loudness range in LU; it is narrowed only where it is wider"
     )
     save: bool = Field(True, description="keep what was sent live, too; all else is kept in any case")
+
+    def without_effect(self, given: Iterable[str]) -> list[str]:
+        """A sentence for each of the options named in `given` that changes nothing beside the others."""
+        sentences = []
+        for name in given:
+            if name in NEEDED and getattr(self, name) is not False and not getattr(self, NEEDED[name]):
+                sentences.append(f"{name} has no effect without {NEEDED[name]}")
+            elif name in ("normalize_tp", "normalize_lra") and self.normalize_method == "peak":
+                sentences.append(f"{name} has no effect with normalize_method peak")
+            elif name == "speed_factor_library" and self.speed_factor == 1:
+                sentences.append(f"{name} has no effect at the speed of 1")
+        return sentences
 
 
 class SpeechSettings(SoundSettings):

@@ -144,3 +144,22 @@ def test_nothing_is_done_by_default(section: type[SoundSettings]) -> None:
 
 def test_bit_rates_are_the_settings_own() -> None:
     assert bitrates(SoundSettings(mp3_bitrate_kbps=96, opus_bitrate_kbps=32)) == Bitrates(mp3=96, opus=32, aac=96)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"keep_original_wav_ae": True}, ["keep_original_wav_ae"]),
+        ({"keep_original_wav_ae": False}, []),
+        ({"keep_original_wav_ae": True, "use_auto_editor": True}, []),
+        ({"trim_threshold_ms": 100, "trim": False}, ["trim_threshold_ms"]),
+        ({"normalize_level": -16.0, "normalize_audio": True}, []),
+        ({"normalize_tp": -1.0, "normalize_audio": True, "normalize_method": "peak"}, ["normalize_tp"]),
+        ({"speed_factor_library": "librosa"}, ["speed_factor_library"]),
+        ({"speed_factor_library": "librosa", "speed_factor": 1.1}, []),
+    ],
+)
+def test_an_option_that_changes_nothing_beside_the_others_is_told(options: dict[str, Any], names: list[str]) -> None:
+    told = SoundSettings(**options).without_effect(options)
+
+    assert [sentence.split()[0] for sentence in told] == names
