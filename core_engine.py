@@ -34,7 +34,7 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
-from making import Clock, Progress, SoundSoFar
+from making import Clock, Progress, Sound
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
@@ -181,7 +181,7 @@ class CoreEngine:
                 engine = await self._host.wait_until_ready()
                 plan = await asyncio.to_thread(self._plan, request, engine, early=live, keep=keep)
                 clock.lap("plan_s")
-                sound = SoundSoFar(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                sound = await asyncio.to_thread(Sound, plan, leaving.check, live=live, keep=keep)
                 piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
                 made: list[tuple[float, ChunkOutcome]] = []
                 async with aclosing(self._joined(plan, place, made)) as spoken:
@@ -240,7 +240,7 @@ class CoreEngine:
                 plan = await self._plan_conversion(request, engine, leaving, keep)
                 clock.lap("plan_s")
                 join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
-                sound = SoundSoFar(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                sound = await asyncio.to_thread(Sound, plan, leaving.check, live=live, keep=keep)
                 piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
                 async with aclosing(self._converted(plan, place, leaving)) as windows:
                     async for window in windows:
@@ -403,7 +403,7 @@ class CoreEngine:
     async def _speech_result(
         self,
         plan: SpeechPlan,
-        sound: SoundSoFar,
+        sound: Sound,
         made: Sequence[tuple[float, ChunkOutcome]],
         clock: Clock,
         *,
@@ -429,7 +429,7 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: SoundSoFar, clock: Clock, *, keep: bool
+        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: Sound, clock: Clock, *, keep: bool
     ) -> tuple[float, Sequence[SavedFile]]:
         """Master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
@@ -440,7 +440,7 @@ class CoreEngine:
         def finish() -> tuple[float, Sequence[SavedFile]]:
             done = sound.whole(cancellation.check)
             clock.laps.update(done.laps)
-            plan.warnings.extend(done.warnings)
+            plan.warnings.extend(warning for warning in done.warnings if warning not in plan.warnings)
             files = self._outputs.save(
                 done.waveform,
                 original=done.original,

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from config.settings import SoundSettings
+from conversion import ConversionPlan
 from mastering import Mastered, Mastering, master, switched_on
+from planning import SpeechPlan
 from utils.audio.waveform import Extent, Waveform
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ PROGRESS_EVERY_S = 10.0
 logger = logging.getLogger(__name__)
 
 
-class SoundSoFar:
+class Sound:
     """What has been made of the sound so far: mastered as it comes if somebody listens, else once it is whole."""
 
-    def __init__(
-        self, options: SoundSettings, sample_rate: int, check: Callable[[], None], *, live: bool, keep: bool
-    ) -> None:
-        self._options, self._rate = options, sample_rate
-        self._mastering = Mastering(options, sample_rate, check) if live and switched_on(options) else None
+    def __init__(self, plan: SpeechPlan | ConversionPlan, check: Callable[[], None], *, live: bool, keep: bool) -> None:
+        """Takes a thread's time: a library that changes the speed may have to be imported. Adds to the warnings."""
+        self._options, self._rate = plan.options, plan.model.sample_rate
+        self._mastering: Mastering | None = None
+        if live and switched_on(plan.options):
+            self._mastering = Mastering(plan.options, self._rate, check)
+            plan.warnings.extend(self._mastering.warnings)
         self._keep = keep
         self._pieces: list[Samples] = []
         self.duration_s = 0.0

@@ -22,9 +22,9 @@ MAY_IMPORT = {
     "monitoring": {"config", "resilience"},
     "management": {"utils", "config", "resilience", "monitoring"},
     "mastering": {"utils", "config", "resilience"},
-    "making": {"mastering", "utils", "config", "resilience"},
     "planning": {"engines", "utils", "config", "resilience", "monitoring"},
     "conversion": {"planning", "engines", "utils", "config", "resilience", "monitoring"},
+    "making": {"mastering", "planning", "conversion", "engines", "utils", "config", "resilience", "monitoring"},
     "concatenation": {"planning", "utils", "config", "resilience"},
     "generations": {
         "planning",
