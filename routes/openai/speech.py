@@ -11,7 +11,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 import mastering
-from api_models.openai import CreateSpeech
+from api_models.openai import CreateSpeech, SpeechManner
+from config.settings import Settings
+from engines.base import EngineInfo
+from management.voices import Voices
+from planning import SpeechRequest
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep, json_only, unless_client_leaves
 from routes.live import Bare, Framing, live_audio
 from routes.openai.envelope import FAILURES
@@ -62,11 +66,7 @@ async def create_speech(
     engine = host.info
     if engine is None:
         engine = await unless_client_leaves(request, host.wait_until_ready())
-    model = find_model(body.model, engine, settings.openai.models)
-    voice = await asyncio.to_thread(
-        find_voice, body.voice, model, voices, settings.openai.voices, settings.speech.default_voice
-    )
-    speech = body.to_request(model.name, voice)
+    speech = await request_of(body, engine, voices, settings)
     options = await asyncio.to_thread(core.options, speech)
     stream = core.stream_speech(speech, keep=settings.openai.save if body.save is None else body.save)
     framing: Framing = Bare(MEDIA_TYPES[body.response_format])
@@ -78,6 +78,14 @@ async def create_speech(
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["OpenAI-Processing-Ms"] = str(round(1000 * (time.perf_counter() - began_at)))
     return answer
+
+
+async def request_of(body: SpeechManner, engine: EngineInfo, voices: Voices, settings: Settings) -> SpeechRequest:
+    """What is asked for, in this server's own names. Raises ModelNotFound, VoiceNotFound, AmbiguousVoice."""
+    model = find_model(body.model, engine, settings.openai.models)
+    default = settings.speech.default_voice
+    voice = await asyncio.to_thread(find_voice, body.voice, model, voices, settings.openai.voices, default)
+    return body.to_request(model.name, voice)
 
 
 def encoder_at(sample_rate: int, format_name: str, bitrates: Bitrates) -> LiveEncoder:
