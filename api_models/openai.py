@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_models.bodies import FOLDER, PROJECT, FormatName
@@ -30,8 +30,16 @@ def _named(value: Any) -> Any:
 
 VoiceName = Annotated[
     str,
-    BeforeValidator(_named, json_schema_input_type=str | dict[Literal["id"], str]),
+    BeforeValidator(_named),
     Field(min_length=1, max_length=1024),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+            ]
+        }
+    ),
 ]
 
 

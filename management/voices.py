@@ -189,10 +189,11 @@ class Voices:
         """
         identity = f"{ID_PREFIX}{uuid4().hex}"
         said = {"name": name, ID: identity, **({"consent": consent} if consent else {})}
-        filename = word(name)
+        stem = word(name)
+        is_taken = stem == NO_WORD or self.store.shelf.stemmed(stem)
         return self.store.put(
             source,
-            identity if filename == NO_WORD else filename,
+            identity if is_taken else stem,
             folder=None,
             overwrite=False,
             content=partial(_first_companion, said),

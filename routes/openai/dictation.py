@@ -71,7 +71,8 @@ async def dictate(socket: WebSocket, core: CoreDep, host: HostDep, voices: Voice
         start = await wire.receive()
         if not isinstance(start, Start):
             raise InvalidRequest("the first message must be of the type 'start'", field="type")
-        request = await request_of(start, await host.wait_until_ready(), voices, settings)
+        engine = host.info or await host.wait_until_ready()
+        request = await asyncio.to_thread(request_of, start, engine, voices, settings)
         async with core.dictation(request) as dictation:
             check_live(dictation.manner.options)
             script = Script(dictation.manner.options.language, settings.api.max_text_length)

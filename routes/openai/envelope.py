@@ -50,7 +50,13 @@ NO_JSON = ("json_invalid", "unreadable")
 
 FAILURES: dict[int | str, dict[str, Any]] = {  # of every address, for OpenAPI
     "4XX": {"model": ErrorEnvelope, "description": "400 for whatever is wrong in the request, 404, 405, 413, 415"},
-    "5XX": {"model": ErrorEnvelope, "description": "500, 503 with `Retry-After`, 504, 507"},
+    500: {"model": ErrorEnvelope, "description": "generation_failed, or null"},
+    503: {
+        "model": ErrorEnvelope,
+        "description": "server_is_overloaded, model_unavailable, with `Retry-After`",
+    },
+    504: {"model": ErrorEnvelope, "description": "generation_timeout"},
+    507: {"model": ErrorEnvelope, "description": "storage_full"},
 }
 
 

@@ -14,7 +14,8 @@ from routes.openai.names import STARTED_AT, find_model, model_names
 router = APIRouter(prefix="/v1", tags=["openai"], responses=FAILURES)
 
 
-@router.api_route("/models", methods=["GET", "HEAD"], summary="List models (OpenAI)")
+@router.head("/models", include_in_schema=False)
+@router.get("/models", summary="List models (OpenAI)")
 async def list_models(host: HostDep, settings: SettingsDep) -> ModelList:
     """The engine's models and the names that the settings give them besides; none while the engine was never ready."""
     engine = host.info
@@ -22,10 +23,11 @@ async def list_models(host: HostDep, settings: SettingsDep) -> ModelList:
     return ModelList(data=models, models=models)
 
 
-@router.api_route("/models/{model:path}", methods=["GET", "HEAD"], summary="Tell of a model (OpenAI)")
+@router.head("/models/{model:path}", include_in_schema=False)
+@router.get("/models/{model:path}", summary="Tell of a model (OpenAI)")
 async def get_model(model: str, host: HostDep, settings: SettingsDep) -> Model:
     """A model by any of the names that a request may use."""
-    engine = await host.wait_until_ready(0)
+    engine = host.info or await host.wait_until_ready(0)
     find_model(model, engine, settings.openai.models)
     return _model(model, engine)
 
@@ -33,7 +35,7 @@ async def get_model(model: str, host: HostDep, settings: SettingsDep) -> Model:
 @router.delete("/models/{model:path}", include_in_schema=False)
 async def delete_model(model: str, host: HostDep, settings: SettingsDep) -> None:
     """Models stay where they are; one that is not there is told apart, as OpenAI does."""
-    find_model(model, await host.wait_until_ready(0), settings.openai.models)
+    find_model(model, host.info or await host.wait_until_ready(0), settings.openai.models)
     raise HTTPException(405, headers={"Allow": "GET"})
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import mastering
 from api_models.openai import CreateSpeech, SpeechManner
-from config.settings import Settings
+from config.settings import Settings, SpeechSettings
 from engines.base import EngineInfo
 from management.voices import Voices
 from planning import SpeechRequest
@@ -66,8 +66,12 @@ async def create_speech(
     engine = host.info
     if engine is None:
         engine = await unless_client_leaves(request, host.wait_until_ready())
-    speech = await request_of(body, engine, voices, settings)
-    options = await asyncio.to_thread(core.options, speech)
+
+    def understood() -> tuple[SpeechRequest, SpeechSettings]:
+        speech = request_of(body, engine, voices, settings)
+        return speech, core.options(speech)
+
+    speech, options = await asyncio.to_thread(understood)
     stream = core.stream_speech(speech, keep=settings.openai.save if body.save is None else body.save)
     framing: Framing = Bare(MEDIA_TYPES[body.response_format])
     if body.stream_format == "sse":
@@ -80,11 +84,13 @@ async def create_speech(
     return answer
 
 
-async def request_of(body: SpeechManner, engine: EngineInfo, voices: Voices, settings: Settings) -> SpeechRequest:
-    """What is asked for, in this server's own names. Raises ModelNotFound, VoiceNotFound, AmbiguousVoice."""
+def request_of(body: SpeechManner, engine: EngineInfo, voices: Voices, settings: Settings) -> SpeechRequest:
+    """What is asked for, in this server's own names.
+
+    Looks into the library: call it from a thread. Raises ModelNotFound, VoiceNotFound, AmbiguousVoice.
+    """
     model = find_model(body.model, engine, settings.openai.models)
-    default = settings.speech.default_voice
-    voice = await asyncio.to_thread(find_voice, body.voice, model, voices, settings.openai.voices, default)
+    voice = find_voice(body.voice, model, voices, settings.openai.voices, settings.speech.default_voice)
     return body.to_request(model.name, voice)
 
 

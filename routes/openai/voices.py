@@ -41,7 +41,8 @@ class SampleRoute(UploadRoute):
 router = APIRouter(prefix="/v1/audio", tags=["openai"], route_class=SampleRoute, responses=FAILURES)
 
 
-@router.api_route("/voices", methods=["GET", "HEAD"], summary="List voices (OpenAI)", response_model=VoiceList)
+@router.head("/voices", include_in_schema=False)
+@router.get("/voices", summary="List voices (OpenAI)", response_model=VoiceList)
 async def list_voices(voices: VoicesDep, host: HostDep, settings: SettingsDep, legacy: bool = False) -> Response:
     """The voices of the library, those of the engine, and OpenAI's names."""
     own = host.info.models[0].voices if host.info else ()

@@ -373,6 +373,17 @@ def test_a_voice_that_was_made_answers_to_its_id(voices: Voices) -> None:
     assert voices.get(identity).relative == "a/Anna.wav"
 
 
+def test_names_that_would_be_one_file_are_two_voices(voices: Voices) -> None:
+    made = [
+        voices.create(io.BytesIO(tone()), name, consent=None, max_bytes=MAX_BYTES)
+        for name in ("Anna!", "Anna?", "Анна")
+    ]
+
+    assert made[0].relative == "Anna.wav"
+    assert [file.relative for file in made[1:]] == [f"{file.about['voice_id']}.wav" for file in made[1:]]
+    assert [voices.get(file.description.name).relative for file in made] == [file.relative for file in made]
+
+
 def test_two_that_are_made_at_once_by_one_name_are_one(voices: Voices) -> None:
     def create(_: int) -> StoredFile:
         return voices.create(io.BytesIO(tone()), "Anna", consent=None, max_bytes=MAX_BYTES)

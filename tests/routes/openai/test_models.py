@@ -69,6 +69,8 @@ def test_the_api_is_described_with_its_envelope(client: httpx.Client) -> None:
     below = {path: methods for path, methods in described.items() if path.startswith("/v1")}
     assert {"/v1/audio/speech", "/v1/models", "/v1/models/{model}", "/v1/audio/voices"} <= below.keys()
     assert not any(path.startswith("/audio") for path in described)
+    names = [operation["operationId"] for methods in below.values() for operation in methods.values()]
+    assert len(names) == len(set(names))
     for methods in below.values():
         for operation in methods.values():
             assert operation["tags"] == ["openai"]
