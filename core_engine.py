@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import mastering
-from config.settings import ConversionSettings, SoundSettings, SpeechSettings
+from config.settings import ConversionSettings, SpeechSettings
 from conversion import ConversionPlan, ConversionPlanner, ConversionRequest, fitted
 from dictation import Dictation, Events
 from engines.base import Cancellation, ChunkOutcome, EngineInfo, VoicePrompt
@@ -25,6 +25,7 @@ from generations import (
     LivePiece,
     Record,
     SavedFile,
+    Sound,
     SpeechResult,
     conversion_record,
     pauses_ms,
@@ -32,7 +33,6 @@ from generations import (
     speech_record,
     spoken_chunks,
 )
-from mastering import Mastered, Mastering, master, switched_on
 from monitoring.metrics import Metrics
 from planning import Planner, SpeechPlan, SpeechRequest
 from resilience.errors import GenerationFailed
@@ -155,7 +155,7 @@ class CoreEngine:
                 engine = await self._host.wait_until_ready()
                 plan = await asyncio.to_thread(self._plan, request, engine, early=live, keep=keep)
                 clock.lap("plan_s")
-                sound = _Sound(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                sound = await asyncio.to_thread(Sound, plan, leaving.check, live=live, keep=keep)
                 piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
                 made: list[tuple[float, ChunkOutcome]] = []
                 async with aclosing(self._joined(plan, place, made)) as spoken:
@@ -214,7 +214,7 @@ class CoreEngine:
                 plan = await self._plan_conversion(request, engine, leaving, keep)
                 clock.lap("plan_s")
                 join = CrossfadeJoin(plan.count, plan.overlap, plan.model.sample_rate)
-                sound = _Sound(plan.options, plan.model.sample_rate, leaving.check, live=live, keep=keep)
+                sound = await asyncio.to_thread(Sound, plan, leaving.check, live=live, keep=keep)
                 piece = partial(LivePiece, engine=engine.name, seed=plan.seed, warnings=plan.warnings)
                 async with aclosing(self._converted(plan, place, leaving)) as windows:
                     async for window in windows:
@@ -318,7 +318,7 @@ class CoreEngine:
     async def _speech_result(
         self,
         plan: SpeechPlan,
-        sound: _Sound,
+        sound: Sound,
         made: Sequence[tuple[float, ChunkOutcome]],
         clock: _Clock,
         *,
@@ -344,7 +344,7 @@ class CoreEngine:
         )
 
     async def _keep(
-        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: _Sound, clock: _Clock, *, keep: bool
+        self, plan: SpeechPlan | ConversionPlan, record: Record, sound: Sound, clock: _Clock, *, keep: bool
     ) -> tuple[float, Sequence[SavedFile]]:
         """Master and save in one of the finishing threads; what is cancelled meanwhile leaves no files behind.
 
@@ -355,7 +355,7 @@ class CoreEngine:
         def finish() -> tuple[float, Sequence[SavedFile]]:
             done = sound.whole(cancellation.check)
             clock.laps.update(done.laps)
-            plan.warnings.extend(done.warnings)
+            plan.warnings.extend(warning for warning in done.warnings if warning not in plan.warnings)
             files = self._outputs.save(
                 done.waveform,
                 original=done.original,
@@ -379,54 +379,6 @@ class CoreEngine:
             cancellation.cancel()
         self._metrics.count_generation(duration_s, clock.total_s)
         return duration_s, files
-
-
-class _Sound:
-    """What has been made of the sound so far: mastered as it comes if somebody listens, else once it is whole."""
-
-    def __init__(
-        self, options: SoundSettings, sample_rate: int, check: Callable[[], None], *, live: bool, keep: bool
-    ) -> None:
-        self._options, self._rate = options, sample_rate
-        self._mastering = Mastering(options, sample_rate, check) if live and switched_on(options) else None
-        self._keep = keep
-        self._pieces: list[Samples] = []
-        self.duration_s = 0.0
-
-    async def add(self, waveform: Waveform) -> Waveform:
-        """What is ready to be heard once this has come."""
-        if self._mastering:
-            waveform = Waveform(await asyncio.to_thread(self._mastering.add, waveform.samples), self._rate)
-        return self._heard(waveform)
-
-    async def finish(self, threads: ThreadPoolExecutor) -> Waveform:
-        """The rest of what is heard."""
-        from utils.audio.join import in_a_row
-
-        if not self._mastering:
-            return self._heard(in_a_row([], self._rate))
-        rest = await asyncio.get_running_loop().run_in_executor(threads, self._mastering.finish)
-        return self._heard(Waveform(rest, self._rate))
-
-    def came_of(self, joined: Waveform) -> None:
-        """All that came lies in one piece already; where nothing was done to it, no copy is made."""
-        if self._keep and not self._mastering:
-            self._pieces = [joined.samples]
-
-    def whole(self, check: Callable[[], None]) -> Mastered:
-        """What is kept. Takes a thread's time."""
-        from utils.audio.join import in_a_row
-
-        pieces, self._pieces = self._pieces, []
-        waveform = in_a_row(pieces, self._rate)
-        del pieces
-        return self._mastering.done(waveform) if self._mastering else master(waveform, self._options, check)
-
-    def _heard(self, waveform: Waveform) -> Waveform:
-        if self._keep:
-            self._pieces.append(waveform.samples)
-        self.duration_s += waveform.duration_s
-        return waveform
 
 
 def _path_of(voice: VoicePrompt) -> list[Path]:

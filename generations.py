@@ -1,9 +1,11 @@
-"""What was made of a request: the result, and the name and companion that it is kept under."""
+"""What is made of a request: its sound, the result, and the name and companion that it is kept under."""
 
 from __future__ import annotations
 
+import asyncio
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -13,7 +15,7 @@ from config.settings import ConversionSettings, SoundSettings, SpeechSettings
 from config.version import VERSION
 from conversion import ConversionPlan
 from engines.base import ChunkOutcome, EngineInfo, ModelInfo, VoicePrompt
-from mastering import Mastered
+from mastering import Mastered, Mastering, master, switched_on
 from planning import SpeechPlan
 from utils.audio.formats import AudioFormat
 from utils.audio.waveform import Waveform
@@ -22,6 +24,11 @@ from utils.text.split import Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
 
 
 class SavedFile(Protocol):
@@ -87,6 +94,56 @@ class LivePiece:
     seed: int
     warnings: list[str]
     is_last: bool
+
+
+class Sound:
+    """What has been made of the sound so far: mastered as it comes if somebody listens, else once it is whole."""
+
+    def __init__(self, plan: SpeechPlan | ConversionPlan, check: Callable[[], None], *, live: bool, keep: bool) -> None:
+        """Takes a thread's time: a library that changes the speed may have to be imported. Adds to the warnings."""
+        self._options, self._rate = plan.options, plan.model.sample_rate
+        self._mastering: Mastering | None = None
+        if live and switched_on(plan.options):
+            self._mastering = Mastering(plan.options, self._rate, check)
+            plan.warnings.extend(self._mastering.warnings)
+        self._keep = keep
+        self._pieces: list[Samples] = []
+        self.duration_s = 0.0
+
+    async def add(self, waveform: Waveform) -> Waveform:
+        """What is ready to be heard once this has come."""
+        if self._mastering:
+            waveform = Waveform(await asyncio.to_thread(self._mastering.add, waveform.samples), self._rate)
+        return self._heard(waveform)
+
+    async def finish(self, threads: ThreadPoolExecutor) -> Waveform:
+        """The rest of what is heard."""
+        from utils.audio.join import in_a_row
+
+        if not self._mastering:
+            return self._heard(in_a_row([], self._rate))
+        rest = await asyncio.get_running_loop().run_in_executor(threads, self._mastering.finish)
+        return self._heard(Waveform(rest, self._rate))
+
+    def came_of(self, joined: Waveform) -> None:
+        """All that came lies in one piece already; where nothing was done to it, no copy is made."""
+        if self._keep and not self._mastering:
+            self._pieces = [joined.samples]
+
+    def whole(self, check: Callable[[], None]) -> Mastered:
+        """What is kept. Takes a thread's time."""
+        from utils.audio.join import in_a_row
+
+        pieces, self._pieces = self._pieces, []
+        waveform = in_a_row(pieces, self._rate)
+        del pieces
+        return self._mastering.done(waveform) if self._mastering else master(waveform, self._options, check)
+
+    def _heard(self, waveform: Waveform) -> Waveform:
+        if self._keep:
+            self._pieces.append(waveform.samples)
+        self.duration_s += waveform.duration_s
+        return waveform
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,13 @@ class Mastering:
             originals[0] if originals else None,
             [{"stage": stage.name, **stage.about()} for stage in self._stages],
             self._laps,
-            [warning for stage in self._stages for warning in stage.warnings()],
+            self.warnings,
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those that are known by now."""
+        return [warning for stage in self._stages for warning in stage.warnings()]
 
     def _timed(self, stage: Stage, call: Callable[..., Samples], *samples: Samples) -> Samples:
         self._check()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config.settings import ConversionSettings, SoundSettings, SpeechSettings
-from mastering import OFF, bitrates, master, switched_on
+from mastering import NEED_THE_WHOLE, OFF, Mastering, bitrates, master, switched_on
 from tests.listen import loudness_lufs, peak_dbfs
 from tests.recordings import vowels
 from utils.audio.formats import Bitrates
@@ -144,3 +144,20 @@ def test_nothing_is_done_by_default(section: type[SoundSettings]) -> None:
 
 def test_bit_rates_are_the_settings_own() -> None:
     assert bitrates(SoundSettings(mp3_bitrate_kbps=96, opus_bitrate_kbps=32)) == Bitrates(mp3=96, opus=32, aac=96)
+
+
+@pytest.mark.parametrize("switches", [*([switch] for switch in OFF), list(OFF)], ids=str)
+@pytest.mark.parametrize("size", [777, 4800])
+def test_while_it_comes_the_same_is_done_as_when_it_is_whole(switches: list[str], size: int) -> None:
+    sound, options = recording(), SoundSettings(**{switch: ALL[switch] for switch in switches})
+
+    mastering = Mastering(options, RATE)
+    starts = range(0, len(sound.samples), size)
+    ready = [mastering.add(sound.samples[start : start + size]) for start in starts]
+    rest = mastering.finish()
+    come = mastering.done(Waveform(np.concatenate([*ready, rest]), RATE))
+
+    whole = master(sound, options)
+    np.testing.assert_array_equal(come.waveform.samples, whole.waveform.samples)
+    assert (come.applied, come.warnings) == (whole.applied, whole.warnings)
+    assert any(map(len, ready)) == (not set(switches) & set(NEED_THE_WHOLE))

@@ -459,6 +459,15 @@ def test_a_voice_that_asks_for_speed_is_heard_at_it_live(client: httpx.Client) -
     assert swift.duration_s == pytest.approx(plain.duration_s / 1.5, abs=0.001)
 
 
+@pytest.mark.skipif(available("torchaudio"), reason="torchaudio is installed")
+def test_who_else_changes_the_speed_is_told_with_the_first_audio(client: httpx.Client) -> None:
+    body = {"text": SENTENCE, "speed_factor": 1.5, "speed_factor_library": "torchaudio"}
+
+    reply = client.post(TTS, params=LIVE, json=body)
+
+    assert "torchaudio is not available here" in reply.headers["x-warnings"]
+
+
 # Many at once
 
 

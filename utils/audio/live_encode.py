@@ -82,24 +82,30 @@ class _Av:
     """mp3, aac and flac frame by frame, opus in pages of 20 ms."""
 
     def __init__(self, coding: Coding, sample_rate: int, bitrate_kbps: int | None = None, gain: float = 1.0) -> None:
-        self._written = bytearray()
-        self._encoder = AvEncoder(self, coding, sample_rate, bitrate_kbps, is_live=True)
+        self._sink = _Sink()
+        self._encoder = AvEncoder(self._sink, coding, sample_rate, bitrate_kbps, is_live=True)
         self._gain = np.float32(gain)
-
-    def write(self, content: bytes, /) -> int:
-        """Called by the encoder."""
-        self._written += content
-        return len(content)
 
     def encode(self, samples: NDArray[np.float32]) -> bytes:
         self._encoder.encode(samples if self._gain == 1 else samples * self._gain)
-        return self._taken()
+        return self._sink.taken()
 
     def finish(self) -> bytes:
         self._encoder.finish()
-        return self._taken()
+        return self._sink.taken()
 
-    def _taken(self) -> bytes:
+
+class _Sink:
+    """What an encoder writes to: what is written can be taken out."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, content: bytes, /) -> int:
+        self._written += content
+        return len(content)
+
+    def taken(self) -> bytes:
         content = bytes(self._written)
         self._written.clear()
         return content

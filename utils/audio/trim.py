@@ -89,7 +89,10 @@ class Trim:
         self._hop = max(1, round(HOP_S * sample_rate))
         self._held = np.zeros(0, np.float32)  # what came, from `_held_from` on
         self._held_from = 0
-        self._frames = 0  # of all that came, in how many the level is known
+        self._parts: list[Samples] = []  # and what came after that: joined when something can go out
+        self._came = 0
+        self._unheard = np.zeros(0, np.float32)  # the end of it, from the first frame on whose level is unknown
+        self._frames = 0  # whose level is known
         self._loudest = 0.0
         self._loud_run = 0  # frames
         self._first_loud: int | None = None
@@ -99,56 +102,61 @@ class Trim:
 
     def add(self, samples: Samples) -> Samples:
         """The next piece; what is sure to stay."""
-        self._held = np.concatenate([self._held, samples])
-        self._listen()
+        self._parts.append(samples)
+        self._came += len(samples)
+        self._listen(samples)
         if self._given is None:
             if self._first_loud is None or self._came < (decided_at := self._decided_at(self._first_loud)):
-                return self._held[:0]
+                return samples[:0]
+            self._join()
             start, _ = edges(Waveform(self._held[:decided_at], self._rate))
             self._given = start - self._limits.left_of(start)
             self.start_s = self._given / self._rate
-        return self._give(self._sure)
+        return self._give(self._sure) if self._sure > self._given else samples[:0]
 
     def finish(self) -> Samples:
         """The rest; nothing can be added any more."""
+        self._join()
         if self._given is None:
             cut = trimmed(Waveform(self._held, self._rate), self._limits.threshold_ms, self._limits.kept_ms)
             self.start_s, self.end_s = cut.start_s, cut.end_s
             return cut.waveform.samples
         _, end = edges(Waveform(self._held, self._rate))
         last = self._held_from + end + self._limits.left_of(len(self._held) - end)
-        rest = self._give(last)
+        rest = self._give(max(last, self._given))
         self.end_s = (self._came - self._given) / self._rate
         return rest
-
-    @property
-    def _came(self) -> int:
-        return self._held_from + len(self._held)
 
     def _decided_at(self, first_loud: int) -> int:
         return first_loud * self._hop + round(AHEAD_S * self._rate)
 
-    def _listen(self) -> None:
+    def _listen(self, samples: Samples) -> None:
         """Find the first loud moment and the end of the last vowel in what is new."""
-        at = self._frames * self._hop
-        levels = _levels(self._held[at - self._held_from :], self._rate, self._hop).sum(axis=1)
+        heard = np.concatenate([self._unheard, samples])
+        levels = _levels(heard, self._rate, self._hop).sum(axis=1)
+        self._unheard = heard[len(levels) * self._hop :].copy()
+        if not len(levels):
+            return
         loudest = np.maximum.accumulate(np.concatenate([[self._loudest], levels]))[1:]
         loud = levels > np.maximum(loudest * VOWEL_BELOW_LOUDEST, LOUD)
-        for index in np.flatnonzero(loud):
-            if self._first_loud is None:
-                self._first_loud = self._frames + int(index)
+        if self._first_loud is None and loud.any():
+            self._first_loud = self._frames + int(loud.argmax())
         runs = _runs(loud, self._loud_run)
-        if len(levels):
-            self._loudest, self._loud_run = float(loudest[-1]), int(runs[-1])
-            vowels = np.flatnonzero(runs >= SHORTEST_S / HOP_S)
-            if len(vowels):
-                self._sure = (self._frames + int(vowels[-1]) + 1) * self._hop
-            self._frames += len(levels)
+        self._loudest, self._loud_run = float(loudest[-1]), int(runs[-1])
+        vowels = np.flatnonzero(runs >= SHORTEST_S / HOP_S)
+        if len(vowels):
+            self._sure = (self._frames + int(vowels[-1]) + 1) * self._hop
+        self._frames += len(levels)
+
+    def _join(self) -> None:
+        if self._parts:
+            parts = [self._held, *self._parts] if len(self._held) else self._parts
+            self._held, self._parts = parts[0] if len(parts) == 1 else np.concatenate(parts), []
 
     def _give(self, until: int) -> Samples:
         """What has not gone out up to there. What went out is kept for a while, to find the last edge by."""
         assert self._given is not None
-        until = max(until, self._given)
+        self._join()
         part = self._held[self._given - self._held_from : until - self._held_from]
         self._given = until
         forgotten = until - round(REMEMBERED_S * self._rate)
