@@ -37,8 +37,7 @@ from routes.errors import told_in_envelope
 from routes.live import STALLED_AFTER_S
 from routes.openai.envelope import sentence_of
 from routes.openai.events import usage
-from routes.openai.names import find_model, find_voice
-from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at
+from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at, request_of
 from security.origins import is_welcome
 from utils.audio.join import Brake, Samples
 from utils.audio.live_encode import LiveEncoder
@@ -72,11 +71,9 @@ async def dictate(socket: WebSocket, core: CoreDep, host: HostDep, voices: Voice
         start = await wire.receive()
         if not isinstance(start, Start):
             raise InvalidRequest("the first message must be of the type 'start'", field="type")
-        model = find_model(start.model, await host.wait_until_ready(), settings.openai.models)
-        voice = await asyncio.to_thread(
-            find_voice, start.voice, model, voices, settings.openai.voices, settings.speech.default_voice
-        )
-        async with core.dictation(start.to_request(model.name, voice)) as dictation:
+        engine = host.info or await host.wait_until_ready()
+        request = await asyncio.to_thread(request_of, start, engine, voices, settings)
+        async with core.dictation(request) as dictation:
             check_live(dictation.manner.options)
             script = Script(dictation.manner.options.language, settings.api.max_text_length)
             await Session(wire, start, dictation, script).run()

@@ -11,8 +11,10 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 import mastering
-from api_models.openai import CreateSpeech
-from config.settings import SpeechSettings
+from api_models.openai import CreateSpeech, SpeechManner
+from config.settings import Settings, SpeechSettings
+from engines.base import EngineInfo
+from management.voices import Voices
 from planning import SpeechRequest
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep, json_only, unless_client_leaves
 from routes.live import Bare, Framing, live_audio
@@ -64,11 +66,9 @@ async def create_speech(
     engine = host.info
     if engine is None:
         engine = await unless_client_leaves(request, host.wait_until_ready())
-    model = find_model(body.model, engine, settings.openai.models)
 
     def understood() -> tuple[SpeechRequest, SpeechSettings]:
-        voice = find_voice(body.voice, model, voices, settings.openai.voices, settings.speech.default_voice)
-        speech = body.to_request(model.name, voice)
+        speech = request_of(body, engine, voices, settings)
         return speech, core.options(speech)
 
     speech, options = await asyncio.to_thread(understood)
@@ -82,6 +82,16 @@ async def create_speech(
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["OpenAI-Processing-Ms"] = str(round(1000 * (time.perf_counter() - began_at)))
     return answer
+
+
+def request_of(body: SpeechManner, engine: EngineInfo, voices: Voices, settings: Settings) -> SpeechRequest:
+    """What is asked for, in this server's own names.
+
+    Looks into the library: call it from a thread. Raises ModelNotFound, VoiceNotFound, AmbiguousVoice.
+    """
+    model = find_model(body.model, engine, settings.openai.models)
+    voice = find_voice(body.voice, model, voices, settings.openai.voices, settings.speech.default_voice)
+    return body.to_request(model.name, voice)
 
 
 def encoder_at(sample_rate: int, format_name: str, bitrates: Bitrates) -> LiveEncoder:
