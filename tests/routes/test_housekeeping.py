@@ -10,6 +10,12 @@ import pytest
 from tests.serving import Server
 
 
+@pytest.fixture(autouse=True)
+def the_clean_up_of_the_start_is_over(client: httpx.Client) -> None:
+    while client.get("/api/v1/cleanup/status").json()["next_run_at"] is None:
+        pass
+
+
 @pytest.fixture
 def rubbish(server: Server) -> Path:
     """A file that nobody can hear, left long ago."""
