@@ -187,6 +187,17 @@ def test_a_client_that_leaves_frees_its_place_and_the_engine(lone: Server) -> No
     assert "status=101" in line
 
 
+def test_the_log_knows_a_dictation_by_its_id_and_nothing_that_was_written(lone: Server) -> None:
+    with dictating(lone, query="?note=marmalade") as dictation:
+        dictation.write("The marmalade is gone.")
+        dictation.tell("end")
+        dictation.hear_out()
+    line = lone.wait_for_log(f"[{dictation.request_id}] request")
+
+    assert "method=WEBSOCKET route=/v1/audio/speech/stream status=101" in line
+    assert not [line for line in lone.log if "marmalade" in line]
+
+
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose log, line and engine nobody else has a part in."""
