@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.listen import Recogniser, fundamental_hz, loudness_lufs, word_error_rate
+from tests.listen import (
+    Recogniser,
+    fundamental_hz,
+    loudness_lufs,
+    sentences_heard_in_order,
+    spelled,
+    word_error_rate,
+)
 from tests.routes.openai.asking import JSON, SPEECH, failure, heard, message, say
 from tests.routes.openai.containers import aac_frames, mp3_frames, ogg_pages
 from tests.serving import Server
 from tests.utils.audio.played import played
+from utils.text.split import Grouping, split
 
+DATA = Path(__file__).parents[2] / "data"
 TEXT = "Our train leaves from platform seven at half past nine. Please close the window before you turn off the lights."
 MEDIA_TYPES = {
     "mp3": "audio/mpeg",
@@ -123,6 +133,23 @@ def test_pcm_is_16_bit_samples_and_nothing_else(spoken: dict[str, httpx.Response
     assert played(spoken["flac"].content, "flac").samples == pytest.approx(
         played(spoken["pcm"].content, "pcm").samples, abs=1e-4
     )
+
+
+def test_it_is_the_speech_of_the_native_api(client: httpx.Client) -> None:
+    spoken = {"reference_audio_filename": "clara", "seed": 7, "speed_factor": 1.3, "export_formats": ["pcm"]}
+    native = client.post("/api/v1/tts", json={"text": TEXT, **spoken})
+
+    assert heard(say(client, TEXT, voice="clara", seed=7, speed=1.3, response_format="pcm")) == native.content
+
+
+def test_every_sentence_of_a_long_text_is_heard_in_order(client: httpx.Client) -> None:
+    text = (DATA / "narrative.txt").read_text(encoding="utf-8")
+    whole = split(" ".join(text.split()), language="en", max_characters=2000, grouping=Grouping.EACH)
+    sentences = [spelled(chunk.text) for chunk in whole]
+
+    sound = played(heard(say(client, text, voice="edgar", seed=5, response_format="flac")), "flac")
+
+    assert sentences_heard_in_order(sentences, Recogniser.of(sentences).hear(sound)) == []
 
 
 def test_audio_comes_in_chunks_while_it_is_made(client: httpx.Client) -> None:
