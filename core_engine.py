@@ -364,7 +364,7 @@ class CoreEngine:
                 folder=record.folder,
                 formats=record.options.export_formats,
                 bitrates=mastering.bitrates(record.options),
-                companion=record.companion(done, clock.laps),
+                companion=record.companion(done, clock.laps, clock.total_s),
                 check=cancellation.check,
             )
             return done.waveform.duration_s, files

@@ -156,8 +156,11 @@ class Record:
     options: SoundSettings
     about: Mapping[str, Any]
 
-    def companion(self, done: Mastered, timings: Mapping[str, float]) -> dict[str, Any]:
-        """All that is needed to know how the audio came about, and to make it again."""
+    def companion(self, done: Mastered, timings: Mapping[str, float], took_s: float) -> dict[str, Any]:
+        """All that is needed to know how the audio came about, and to make it again.
+
+        `took_s` is what the request took until now, in seconds: what it is told how large a share mastering had of.
+        """
         return {
             "type": self.generation_type,
             "created_date": datetime.now(UTC).isoformat(),
@@ -167,6 +170,7 @@ class Record:
             "channels": 1,
             "processing": done.applied,
             "timings": {name: round(seconds, 6) for name, seconds in timings.items()},
+            "processing_share": round(sum(done.laps.values()) / took_s, 6),
             "versions": {"server": VERSION, "python": platform.python_version()},
         }
 

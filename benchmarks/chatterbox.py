@@ -158,6 +158,15 @@ class Comparison:
         known = mine - ours.took_s["conditioning"]
         print(f"| a voice that is known | {whole:.2f} | {known:.2f} | {whole / known:.2f} |", flush=True)
 
+    def cpu_s(self) -> float:
+        """Of all cores, for the same utterance in a voice that is known, ours."""
+        voice = prepared(self._upstream, self._recording)
+        generator = torch.Generator().manual_seed(1)
+        started_s = time.process_time()
+        speech = self._spoken(voice, generator)
+        self._renderer.render([RenderJob(speech, voice, generator)], self._upstream.variant.flow_steps, never)
+        return time.process_time() - started_s
+
     def _spoken(self, voice: PreparedVoice, generator: torch.Generator) -> list[int]:
         sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, UTTERANCE_TOKENS)
         while not sequence.is_finished:

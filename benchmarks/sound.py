@@ -1,7 +1,8 @@
 """What the audio chain costs, stage by stage: `python -m benchmarks.sound`.
 
-CPU seconds of one thread per second of audio that a stage is given, the best of several rounds, on speech of the
-embedded engine. Prints a table in Markdown, keeps it as `results/sound.md` and draws `results/sound.png`.
+CPU seconds per second of audio that a stage is given, the best of several rounds, on speech of the embedded engine; and
+what share that is of what Chatterbox takes to speak as much, at full size with random weights, in the same run. Prints
+tables in Markdown, keeps them as `results/sound.md` and draws `results/sound.png`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from utils.audio.waveform import Waveform
 RESULTS = Path(__file__).parent / "results"
 FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0)
 LIMIT = 1 / 20  # of real time, for all stages together
+SHARE = 0.03  # of synthesis, likewise
+USUAL_FACTOR = 1.25
 TEXT = (
     "Three yellow boats were waiting near the bridge when we arrived. Nobody had expected such heavy snow in April. "
     "Please close the window before you turn off all the lights, and remember to save your work often."
@@ -43,11 +46,12 @@ class Stage(NamedTuple):
     run: Callable[[Waveform], object]
 
 
+TRIM, LIMITED = "trim", "loudness to -16 LUFS, limited"
 STAGES = (
-    Stage("trim", lambda waveform: trimmed(waveform, threshold_ms=200)),
+    Stage(TRIM, lambda waveform: trimmed(waveform, threshold_ms=200)),
     Stage("silence", lambda waveform: shortened(waveform, threshold=0.06, margin_s=0.2)),
     Stage("loudness to -24 LUFS", lambda waveform: leveled(waveform, -24.0)),
-    Stage("loudness to -16 LUFS, limited", lambda waveform: leveled(waveform, -16.0)),
+    Stage(LIMITED, lambda waveform: leveled(waveform, -16.0)),
 )
 
 
@@ -59,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.sound", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="of speech")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variants", nargs="*", default=["english", "turbo", "nano"], help="to compare with")
     given = parser.parse_args()
     waveform = speech(given.seconds)
     speeds = {
@@ -71,10 +76,11 @@ def main() -> None:
     }
     starts_s = {library: first_result_s(library) for library in speeds}
     stages = {stage.name: cost(stage.run, waveform, given.rounds) for stage in STAGES}
-    report = table(speeds, starts_s, stages, waveform)
+    synthesis = {name: synthesis_cost(name) for name in given.variants}
+    report = table(speeds, starts_s, stages, waveform) + shares(speeds, stages, synthesis)
     print(report)
     (RESULTS / "sound.md").write_text(report, encoding="utf-8")
-    draw(speeds, stages)
+    draw(speeds, stages, synthesis)
 
 
 def speech(duration_s: float) -> Waveform:
@@ -96,6 +102,16 @@ def cost(run: Callable[[Waveform], object], waveform: Waveform, rounds: int) -> 
         run(waveform)
         took_s.append(time.process_time() - started_s)
     return min(took_s) / waveform.duration_s
+
+
+def synthesis_cost(name: str) -> float:
+    """CPU seconds per second of audio of one utterance of 3 s in a voice that is known, as the server computes it."""
+    import torch
+
+    from benchmarks import chatterbox
+
+    compared = chatterbox.Comparison(name, torch.device("cpu"), rounds=1)
+    return compared.cpu_s() / (chatterbox.UTTERANCE_TOKENS / 25)
 
 
 def first_result_s(library: str) -> float:
@@ -130,8 +146,27 @@ def table(
     return "\n".join([*lines, "", "![The same as a plot](sound.png)", ""])
 
 
-def draw(speeds: dict[str, dict[float, float]], stages: dict[str, float]) -> None:
-    """Cost over the speed, the other stages as dotted lines."""
+def shares(speeds: dict[str, dict[float, float]], stages: dict[str, float], synthesis: dict[str, float]) -> str:
+    """What speed, trim and loudness together are of the time that the speech itself takes."""
+    heads = [f"{name}: {spent * 1000:.0f} ms" for name, spent in synthesis.items()]
+    lines = [
+        "",
+        f"Speed {USUAL_FACTOR:g}, trim and limited loudness together, beside Chatterbox at full size (random weights,",
+        "one utterance of 3 s in a known voice; in the head its CPU milliseconds per second of speech).",
+        f"The limits are {SHARE:.0%} of synthesis and {LIMIT * 1000:.0f} ms.",
+        "",
+        f"| | chain, ms | {' | '.join(heads)} |",
+        "| --- | --- |" + " --- |" * len(heads),
+    ]
+    for library, costs in speeds.items():
+        chain = costs[USUAL_FACTOR] + stages[TRIM] + stages[LIMITED]
+        figures = " | ".join(f"{chain / spent:.2%}" for spent in synthesis.values())
+        lines.append(f"| {library} | {chain * 1000:.1f} | {figures} |")
+    return "\n".join([*lines, ""])
+
+
+def draw(speeds: dict[str, dict[float, float]], stages: dict[str, float], synthesis: dict[str, float]) -> None:
+    """Cost over the speed, the other stages as dotted lines, a share of each variant's synthesis as a dashed one."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -142,6 +177,10 @@ def draw(speeds: dict[str, dict[float, float]], stages: dict[str, float]) -> Non
         axes.plot(FACTORS, [costs[factor] * 1000 for factor in FACTORS], marker="o", label=library)
     for number, (name, stage_cost) in enumerate(stages.items(), start=len(speeds)):
         axes.axhline(stage_cost * 1000, linestyle=":", color=f"C{number}", label=name)
+    for number, (name, spent) in enumerate(synthesis.items(), start=len(speeds) + len(stages)):
+        axes.axhline(
+            spent * SHARE * 1000, linestyle="--", color=f"C{number}", label=f"{SHARE:.0%} of speaking by {name}"
+        )
     axes.axhline(LIMIT * 1000, color="black", linewidth=0.8, label="limit of the chain, 1/20 of real time")
     axes.set(
         yscale="log",
