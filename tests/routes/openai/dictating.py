@@ -71,6 +71,11 @@ class Dictation:
     def sentences(self) -> list[str]:
         return [event["text"] for event in self.events if event["type"] == "sentence"]
 
+    def sentences_after(self, kind: str) -> list[str]:
+        """Those after the last event of that kind."""
+        last = max(index for index, event in enumerate(self.events) if event["type"] == kind)
+        return [event["text"] for event in self.events[last:] if event["type"] == "sentence"]
+
 
 @contextmanager
 def dictating(server: Server, *, origin: Any = None, query: str = "", **start: Any) -> Iterator[Dictation]:
