@@ -19,7 +19,6 @@ greeting = APIRouter(include_in_schema=False)
 
 
 @greeting.api_route("/v1", methods=["GET", "HEAD"])
-@greeting.api_route("/v1/", methods=["GET", "HEAD"])
 async def greet(request: Request) -> dict[str, str]:
     """For clients that open a connection ahead of their first request."""
     return {"object": "api", "name": request.app.title, "models": "/v1/models", "voices": "/v1/audio/voices"}
@@ -43,7 +42,8 @@ class Aliases:
 
 
 def canonical(path: str) -> str:
+    """The address that a path stands for. Slashes too many, as of base addresses that end in one, do not count."""
     for alias, address in ALIASES.items():
         if path == alias or path.startswith(f"{alias}/"):
             path = address + path.removeprefix(alias)
-    return path
+    return "/" + "/".join(filter(None, path.split("/"))) if path.startswith("/v1/") else path

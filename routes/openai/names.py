@@ -75,7 +75,7 @@ def find_voice(name: str, model: ModelInfo, voices: Voices, mapped: Mapping[str,
         if found := _known(meant, model, voices):
             return found
         raise VoiceNotFound(f"by the settings of this server {name} is the voice {meant}, which is not there")
-    stand_ins = [*([default] if default else []), *model.voices]
+    stand_ins = [*dict.fromkeys([*([default] if default else []), *model.voices])]
     if name in OPENAI_VOICES and stand_ins:
         return stand_ins[OPENAI_VOICES.index(name) % len(stand_ins)]
     error = voices.not_found(name, [*model.voices, *mapped, *OPENAI_VOICES])

@@ -10,7 +10,6 @@ import httpx
 
 SPEECH = "/v1/audio/speech"
 JSON = {"Content-Type": "application/json"}
-TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 405: "invalid_request_error"}
 
 
 def say(client: httpx.Client, text: str = "Hello there.", **fields: Any) -> httpx.Response:

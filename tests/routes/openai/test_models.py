@@ -23,7 +23,7 @@ def test_models_are_listed_as_openai_lists_them(client: httpx.Client) -> None:
         assert 0 < time.time() - model["created"] < 3600
 
 
-@pytest.mark.parametrize("path", ["/v1/audio/models", "/audio/models"])
+@pytest.mark.parametrize("path", ["/v1/audio/models", "/audio/models", "/v1/models/"])
 def test_other_clients_find_the_same_list_where_they_look_for_it(client: httpx.Client, path: str) -> None:
     body = client.get(path).json()
 

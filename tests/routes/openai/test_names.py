@@ -102,6 +102,7 @@ def test_names_of_openai_that_nobody_mapped_are_dealt_out_among_the_engines_voic
 def test_the_default_voice_of_the_server_is_the_first_of_them(libraries: Libraries) -> None:
     assert found(libraries, "alloy", default="narrators/anna.wav") == "narrators/anna.wav"
     assert {found(libraries, name, default="anna") for name in OPENAI_VOICES} == {"anna", "default", "clara"}
+    assert [found(libraries, name, default="clara") for name in OPENAI_VOICES[:3]] == ["clara", "default", "clara"]
 
 
 def test_a_name_that_is_mapped_to_nobody_is_not_taken_for_another_voice(libraries: Libraries) -> None:

@@ -314,10 +314,11 @@ def test_without_keys_whatever_a_client_brings_is_good(client: httpx.Client, aut
     assert heard(reply)
 
 
-def test_the_address_without_v1_is_the_same(client: httpx.Client) -> None:
+@pytest.mark.parametrize("address", ["/audio/speech", "/v1//audio/speech", "/v1/audio/speech/"])
+def test_other_spellings_of_the_address_are_the_same(client: httpx.Client, address: str) -> None:
     body = {"model": "tts-1", "input": "Hi.", "voice": "alloy", "seed": 2}
 
-    assert heard(client.post("/audio/speech", json=body)) == heard(client.post(SPEECH, json=body))
+    assert heard(client.post(address, json=body)) == heard(client.post(SPEECH, json=body))
 
 
 def test_the_id_of_a_request_comes_back(client: httpx.Client) -> None:
