@@ -39,13 +39,14 @@ class Sentence:
 class Script:
     """What was written and nobody has spoken yet: whole sentences, cut into utterances by who writes.
 
-    All of one event loop. `longest` is the most characters that may wait here.
+    All of one event loop. `longest` is the most characters that may wait here; the end of an utterance counts as one.
     """
 
     def __init__(self, language: str, longest: int) -> None:
         self._growing = GrowingText(language)
         self._longest = longest
         self._lines: deque[Chunk | None] = deque()  # None: an utterance ends here
+        self._weight = 0  # of the lines
         self._has_ended = False
         self._changed = asyncio.Event()
         self.is_waited_for = False
@@ -56,20 +57,11 @@ class Script:
         Nothing else may be written meanwhile.
         """
         refuse_control_characters(text)
-        self._lines += await asyncio.to_thread(self._growing.add, text)  # thousands of marks take 0.1 s
-        waiting = len(self._growing) + sum(len(line.text) for line in self._lines if line)
-        if waiting > self._longest:
-            raise TextTooLong(
-                f"{waiting} characters wait to be spoken; at most {self._longest} may",
-                field="text",
-                kind="string_too_long",
-            )
-        self._changed.set()
+        self._put(*await asyncio.to_thread(self._growing.add, text))  # thousands of marks take 0.1 s
 
     def flush(self) -> None:
-        """The utterance ends here; its last sentence is whole."""
-        self._lines += [*self._growing.flush(), None]
-        self._changed.set()
+        """The utterance ends here; its last sentence is whole. Raises TextTooLong."""
+        self._put(*self._growing.flush(), None)
 
     def end(self) -> None:
         """As `flush`, and nothing more comes."""
@@ -80,6 +72,7 @@ class Script:
         """Forget all that waits."""
         self._growing.clear()
         self._lines.clear()
+        self._weight = 0
 
     async def has_more(self) -> bool:
         """True once there is an utterance to begin, False once there can be none any more."""
@@ -93,14 +86,29 @@ class Script:
             sentences: list[Chunk] = []
             while self._lines and (line := self._lines[0]):
                 sentences.append(line)
-                self._lines.popleft()
+                self._take()
             if sentences:
                 yield Chunk("".join(sentence.text for sentence in sentences), sentences[-1].pause)
             elif self._lines:
-                self._lines.popleft()
+                self._take()
                 return
             else:
                 await self._change()
+
+    def _put(self, *lines: Chunk | None) -> None:
+        self._lines += lines
+        self._weight += sum(map(_weight, lines))
+        waiting = len(self._growing) + self._weight
+        if waiting > self._longest:
+            raise TextTooLong(
+                f"{waiting} characters wait to be spoken; at most {self._longest} may",
+                field="text",
+                kind="string_too_long",
+            )
+        self._changed.set()
+
+    def _take(self) -> None:
+        self._weight -= _weight(self._lines.popleft())
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -109,6 +117,10 @@ class Script:
             await self._changed.wait()
         finally:
             self.is_waited_for = False
+
+
+def _weight(line: Chunk | None) -> int:
+    return len(line.text) if line else 1
 
 
 class Dictation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -104,7 +104,3 @@ class Failure(ErrorEnvelope):
 
     type: Literal["error"] = "error"
     retry_after: int | None = Field(None, description="seconds after which another attempt may succeed")
-
-
-def to_json(message: BaseModel) -> dict[str, Any]:
-    return message.model_dump(exclude_none=isinstance(message, Failure))

@@ -84,11 +84,18 @@ def test_what_is_dropped_is_not_spoken() -> None:
     asyncio.run(test())
 
 
+def flushed_without_end(written: Script) -> None:
+    for _ in range(100):
+        written.flush()
+
+
 def test_what_cannot_wait_or_be_spoken_is_refused() -> None:
     async def test() -> None:
         with pytest.raises(TextTooLong, match="21 characters wait"):
             await script(longest=20).add("x" * 21)
         with pytest.raises(InvalidRequest):
             await script().add("a\0b")
+        with pytest.raises(TextTooLong):
+            flushed_without_end(script(longest=20))
 
     asyncio.run(test())

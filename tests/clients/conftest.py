@@ -10,7 +10,7 @@ from tests.clients import sdk as sdks
 from tests.clients.sdk import Sdk
 from tests.serving import Server, serving
 
-BRIEF = {"CHATTERBOX_ENGINE__MAX_WAITING": "2"}
+SHORT = {"CHATTERBOX_ENGINE__MAX_WAITING": "2"}
 
 
 @pytest.fixture(scope="session", params=[*sdks.PYTHON, *sdks.JAVASCRIPT])
@@ -30,5 +30,5 @@ def newest() -> Iterator[Sdk]:
 @pytest.fixture(scope="session")
 def short_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes two requests at a time, and sends the others away for a second."""
-    with serving(tmp_path_factory.mktemp("line"), "--engine", "embedded", environment=BRIEF) as running:
+    with serving(tmp_path_factory.mktemp("line"), "--engine", "embedded", environment=SHORT) as running:
         yield running

@@ -16,7 +16,9 @@ import soundfile
 
 from tests.engines.chatterbox.checkpoints import STOP_AFTER, environment, hub_cache
 from tests.recordings import vowels_wav
+from tests.routes.openai.dictating import dictating
 from tests.serving import Server, serving
+from tests.utils.audio.played import played
 
 PITCHES_HZ = (90, 110, 130, 150, 180, 210, 240, 270)
 SENTENCE = "It was late in the evening."
@@ -271,3 +273,20 @@ def test_without_weights_and_hub_it_falls_back_as_configured_and_says_so(tmp_pat
 
     assert reply.status_code == (200 if fallback == "embedded" else 503)
     assert any("Chatterbox" in warning or "chatterbox" in warning for warning in warnings)
+
+
+def test_a_text_that_is_dictated_is_spoken_and_cancelled(chatterbox: Server) -> None:
+    with dictating(chatterbox, voice="v110", model="chatterbox-english") as dictation:
+        dictation.write(f"{SENTENCE} {SENTENCE} And")
+        dictation.hear_until("sentence")
+        dictation.tell("cancel")
+        dictation.hear_until("cancelled")
+        before = len(dictation.audio)
+        dictation.write(SENTENCE)
+        dictation.tell("end")
+        code = dictation.hear_out()
+
+    heard = played(dictation.audio[before:], "pcm")
+    assert code == 1000
+    assert " ".join(dictation.sentences_after("cancelled")) == SENTENCE
+    assert heard.duration_s > STOP_AFTER * SECONDS_A_TOKEN / 2

@@ -59,6 +59,11 @@ class Dictation:
         return self._socket.close_code
 
     @property
+    def request_id(self) -> str:
+        assert self._socket.response is not None
+        return self._socket.response.headers["x-request-id"]
+
+    @property
     def kinds(self) -> list[str]:
         return [event["type"] for event in self.events]
 
@@ -66,16 +71,21 @@ class Dictation:
     def sentences(self) -> list[str]:
         return [event["text"] for event in self.events if event["type"] == "sentence"]
 
+    def sentences_after(self, kind: str) -> list[str]:
+        """Those after the last event of that kind."""
+        last = max(index for index, event in enumerate(self.events) if event["type"] == kind)
+        return [event["text"] for event in self.events[last:] if event["type"] == "sentence"]
+
 
 @contextmanager
-def dictating(server: Server, *, origin: Any = None, **start: Any) -> Iterator[Dictation]:
+def dictating(server: Server, *, origin: Any = None, query: str = "", **start: Any) -> Iterator[Dictation]:
     """Connected and begun, with these fields of `start` beside or instead of the usual ones."""
-    with connected(server, origin=origin) as dictation:
+    with connected(server, origin=origin, query=query) as dictation:
         dictation.tell(**{"kind" if name == "type" else name: value for name, value in {**START, **start}.items()})
         yield dictation
 
 
 @contextmanager
-def connected(server: Server, *, origin: Any = None) -> Iterator[Dictation]:
-    with connect(server.url.replace("http", "ws") + PATH, origin=origin, proxy=None) as socket:
+def connected(server: Server, *, origin: Any = None, query: str = "") -> Iterator[Dictation]:
+    with connect(server.url.replace("http", "ws") + PATH + query, origin=origin, proxy=None) as socket:
         yield Dictation(socket)

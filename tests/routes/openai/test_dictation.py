@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,14 +28,6 @@ SENTENCES = [
 TEXT = " ".join(SENTENCES)
 LONG_TEXT = "and then we walked on through the long grass. " * 80
 FADE = round(0.02 * 24_000)
-BRIEF = {"CHATTERBOX_OPENAI__DICTATION_IDLE_S": "0.5", "CHATTERBOX_ENGINE__MAX_WAITING": "1"}
-
-
-@pytest.fixture(scope="module")
-def brief_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of its own that speaks for one client at a time, and waits half a second for its words."""
-    with serving(tmp_path_factory.mktemp("brief"), "--engine", "embedded", environment=BRIEF) as running:
-        yield running
 
 
 # What is heard
@@ -154,7 +147,7 @@ def test_what_is_cancelled_is_not_heard_and_what_comes_after_is(lone: Server) ->
         dictation.hear_out()
 
     after = played(dictation.audio[before:], "pcm")
-    assert dictation.sentences[-1] == SENTENCES[0]
+    assert dictation.sentences_after("cancelled") == SENTENCES[:1]
     assert after.duration_s < 6
     assert clicks(played(dictation.audio, "pcm")) == []
 
@@ -185,6 +178,17 @@ def test_a_client_that_leaves_frees_its_place_and_the_engine(lone: Server) -> No
     assert metrics["requests_in_line"] == 0
     assert "method=WEBSOCKET" in line
     assert "status=101" in line
+
+
+def test_the_log_knows_a_dictation_by_its_id_and_nothing_that_was_written(lone: Server) -> None:
+    with dictating(lone, query="?note=marmalade") as dictation:
+        dictation.write("The marmalade is gone.")
+        dictation.tell("end")
+        dictation.hear_out()
+    line = lone.wait_for_log(f"[{dictation.request_id}] request")
+
+    assert "method=WEBSOCKET route=/v1/audio/speech/stream status=101" in line
+    assert not [line for line in lone.log if "marmalade" in line]
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +277,9 @@ def test_a_message_that_is_far_too_long_is_not_even_read(server: Server) -> None
     assert dictation.kinds == ["started"]
 
 
-def test_silence_on_both_sides_ends_it(brief_server: Server) -> None:
-    with dictating(brief_server) as dictation:
+def test_silence_on_both_sides_ends_it(tmp_path: Path) -> None:
+    impatient = {"CHATTERBOX_OPENAI__DICTATION_IDLE_S": "0.5"}
+    with serving(tmp_path, "--engine", "embedded", environment=impatient) as server, dictating(server) as dictation:
         dictation.write("This is not")
         closed_with = dictation.hear_out()
 
@@ -282,10 +287,12 @@ def test_silence_on_both_sides_ends_it(brief_server: Server) -> None:
     assert dictation.events[-1]["error"]["code"] == "idle_timeout"
 
 
-def test_a_full_line_is_told_with_the_time_to_wait(brief_server: Server) -> None:
-    with dictating(brief_server) as first, dictating(brief_server) as second:
+def test_a_full_line_is_told_with_the_time_to_wait(tmp_path: Path) -> None:
+    short = {"CHATTERBOX_ENGINE__MAX_WAITING": "1"}
+    with serving(tmp_path, "--engine", "embedded", environment=short) as server, dictating(server) as first:
         first.hear_until("started")
-        closed_with = second.hear_out()
+        with dictating(server) as second:
+            closed_with = second.hear_out()
 
     assert closed_with == 1013
     assert second.events[-1]["error"]["code"] == "server_is_overloaded"
