@@ -11,6 +11,7 @@ from config.settings import ConcatenationSettings
 from planning import Borrowed, random_seed
 from resilience.errors import InvalidAudio, InvalidRequest
 from utils.audio.analysis import AudioFacts
+from utils.audio.decode import bound_of
 from utils.audio.waveform import Extent
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ class ClipRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcatenationRequest:
-    """What a client wants to hear in a row. `options` holds the members of ConcatenationSettings that it gave."""
+    """What a client wants to hear in a row. `options` holds the members of ConcatenationSettings that it gave.
+
+    `named` is the field that they came in.
+    """
 
     parts: Sequence[ClipRequest | Silence]
+    named: str = "files"
     output_filename: str | None = None
     overwrite: bool = False
     chapters: bool = False
@@ -68,6 +73,8 @@ class ClipFile(Protocol):
 class ClipLibrary(Protocol):
     """See management.outputs."""
 
+    @property
+    def longest_s(self) -> float: ...
     def find(self, name: str) -> ClipFile: ...
     def folder(self, name: str | None) -> Path: ...
     def check_room(self) -> None: ...
@@ -143,8 +150,18 @@ class ConcatenationPlanner:
         parts = [part if isinstance(part, Silence) else found.clip(part) for part in request.parts]
         how = Joining(**options.model_dump(include=set(Joining.__dataclass_fields__)), seed=seed)
         whole = timeline(_driven(parts, how, check), how)
+        self._refuse_too_long(request, whole.extent)
         warnings = [*whole.warnings, *_without_effect(request, options, whole)]
         return ConcatenationPlan(request, options, seed, whole, list(found.source_files), warnings)
+
+    def _refuse_too_long(self, request: ConcatenationRequest, extent: Extent) -> None:
+        """What no library takes in could be kept, but not be joined or converted again."""
+        bound_s = bound_of(self._outputs.longest_s, extent.sample_rate, extent.channels)
+        if extent.duration_s > bound_s:
+            raise InvalidRequest(
+                f"together they last {extent.duration_s / 3600:.1f} hours; a recording may have {bound_s / 3600:.1f}",
+                field=request.named,
+            )
 
 
 class _Found:

@@ -52,8 +52,8 @@ FOLDER = Field(default=None, max_length=1024, description="the same as `project`
 AS_QUERY = Field(default=None, description="as the query parameter, which wins")
 
 
-class RequestBody(BaseModel):
-    """What the bodies of all generations have in common: how they are checked."""
+class Strict(BaseModel):
+    """A body or a part of one, in which every field is known."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -63,8 +63,12 @@ class RequestBody(BaseModel):
         """One fault for all of them, where a fault each would be an answer of megabytes."""
         is_refused = cls.model_config["extra"] == "forbid"
         if is_refused and isinstance(body, dict) and len(body) > 2 * len(cls.model_fields):
-            raise PydanticCustomError("too_many_fields", "the body has {count} fields", {"count": len(body)})
+            raise PydanticCustomError("too_many_fields", "it has {count} fields", {"count": len(body)})
         return body
+
+
+class RequestBody(Strict):
+    """What the bodies of all generations have in common: how they are checked."""
 
     @model_validator(mode="after")
     def _one_folder(self) -> Self:

@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     GetJsonSchemaHandler,
     model_validator,
@@ -17,7 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from api_models.bodies import AS_QUERY, FOLDER, PROJECT, SEED, FormatName, RequestBody, lower, option
+from api_models.bodies import AS_QUERY, FOLDER, PROJECT, SEED, FormatName, RequestBody, Strict, lower, option
 from api_models.fields import Title
 from api_models.generations import OutputFileReply, output_file
 from api_models.replies import SuccessReply
@@ -48,11 +49,7 @@ def _silence(written: str) -> float | None:
         raise _refuse("silence_notation", str(error)) from error
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Clip(Part):
+class Clip(Strict):
     """What may be said of each file that is joined."""
 
     gain_db: float = Field(0.0, ge=-60, le=30, description="decibels by which it is louder, or softer, than it were")
@@ -122,7 +119,7 @@ class UploadSegment(Clip):
     index: int = Field(ge=0, lt=MOST_UPLOADS, description="which of `uploaded_files`; the first is 0")
 
 
-class SilenceSegment(Part):
+class SilenceSegment(Strict):
     """A silence."""
 
     type: Literal["silence"]
@@ -200,7 +197,7 @@ class JoinBody(RequestBody):
     response_mode: FileMode | None = AS_QUERY
     return_format: FormatName | None = AS_QUERY
 
-    def _request(self, parts: Sequence[ClipRequest | Silence]) -> ConcatenationRequest:
+    def _request(self, parts: Sequence[ClipRequest | Silence], field: str) -> ConcatenationRequest:
         return ConcatenationRequest(
             parts=parts,
             output_filename=self.output_filename,
@@ -209,6 +206,7 @@ class JoinBody(RequestBody):
             seed=self.seed or 0,
             folder=self.project or self.folder or None,
             options=self.options_of(ConcatenationSettings),
+            named=field,
         )
 
 
@@ -229,20 +227,20 @@ class ConcatenationBody(JoinBody):
         }
     )
 
-    files: Annotated[list[FileItem], Field(min_length=1, max_length=MOST_PARTS), AfterValidator(_enough_items)] = Field(
-        description="at least one file and a silence, or two files"
-    )
+    files: Annotated[
+        list[FileItem], Field(min_length=1, max_length=MOST_PARTS), FailFast(), AfterValidator(_enough_items)
+    ] = Field(description="at least one file and a silence, or two files")
 
     def to_request(self) -> ConcatenationRequest:
-        return self._request([item.part() for item in self.files])
+        return self._request([item.part() for item in self.files], "files")
 
 
 class MixedConcatenationBody(JoinBody):
     """Generated files, uploads and silences, in order: the field `request_json` of a form."""
 
-    segments: Annotated[list[Segment], Field(min_length=1, max_length=MOST_PARTS), AfterValidator(_enough_segments)] = (
-        Field(description="as `files` of /api/v1/concat, but for uploads, each of which is used at least once")
-    )
+    segments: Annotated[
+        list[Segment], Field(min_length=1, max_length=MOST_PARTS), FailFast(), AfterValidator(_enough_segments)
+    ] = Field(description="as `files` of /api/v1/concat, but for uploads, each of which is used at least once")
 
     @property
     def uploads(self) -> int:
@@ -250,7 +248,7 @@ class MixedConcatenationBody(JoinBody):
         return len({segment.index for segment in self.segments if isinstance(segment, UploadSegment)})
 
     def to_request(self, uploads: Sequence[Borrowed]) -> ConcatenationRequest:
-        return self._request([_part(segment, uploads) for segment in self.segments])
+        return self._request([_part(segment, uploads) for segment in self.segments], "segments")
 
 
 def _part(segment: Segment, uploads: Sequence[Borrowed]) -> ClipRequest | Silence:

@@ -34,6 +34,7 @@ LIBRARY = "outputs"
 TYPES = ("tts", "vc", "concat")
 ORIGINAL = "_original"  # ends the name of what a generation was before its silences were shortened
 BLOCKS_PER_LOOK = 64  # at the disk, whether it is full
+BLOCKS_PER_SYNC = 1024  # or gigabytes would be left for the end, where nobody could leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ class Outputs:
 
     def close(self) -> None:
         self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def longest_s(self) -> float:
+        """Of a recording, as `utils.audio.decode.bound_of` counts it."""
+        return self.store.longest_s
 
     def folder(self, name: str | None) -> Path:
         """The folder of a project, which need not exist; None is the library itself. Raises InvalidPath."""
@@ -174,6 +180,8 @@ class Outputs:
                 for index, block in enumerate(blocks):
                     if index % BLOCKS_PER_LOOK == 0:
                         self.check_room()
+                    if index % BLOCKS_PER_SYNC == BLOCKS_PER_SYNC - 1:
+                        _sync(files)
                     meter.add(block)
                     for add in adds:
                         add(block if extent.channels > 1 else block[:, 0])
@@ -294,6 +302,12 @@ class _Written:
         os.fsync(self.file.fileno())
         facts = replace(self.facts, format=self.format.name)
         return Staged(self.file, self.path, facts, content_hash(self.path, check), None)
+
+
+def _sync(files: Sequence[tuple[BinaryIO, Path]]) -> None:
+    for file, _ in files:
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -54,6 +54,20 @@ ModeQuery = Annotated[
 DryRunQuery = Annotated[
     bool | None, Query(description="true = only say what would be heard, and how long the work would take")
 ]
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema without references to definitions of its own, which nothing finds inside another document."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items() if key not in ("$defs", "discriminator")}
+
+
+BODY_SCHEMA = MixedConcatenationBody.model_json_schema()
 MIXED_FORM = {
     "requestBody": {
         "required": True,
@@ -67,7 +81,7 @@ MIXED_FORM = {
                         JSON_FIELD: {
                             "type": "string",
                             "contentMediaType": "application/json",
-                            "contentSchema": MixedConcatenationBody.model_json_schema(),
+                            "contentSchema": _inlined(BODY_SCHEMA, BODY_SCHEMA["$defs"]),
                         },
                         FILES_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}},
                     },

@@ -159,5 +159,5 @@ def _is_satisfiable(header: str, size: int) -> bool:
 
 def warning_header(warnings: Sequence[str]) -> dict[str, str]:
     """`X-Warnings`, if there are any."""
-    text = " | ".join(warnings).encode("ascii", "replace").decode("ascii")[:MAX_HEADER_CHARACTERS]
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in " | ".join(warnings)[:MAX_HEADER_CHARACTERS])
     return {"X-Warnings": text} if text else {}

@@ -546,8 +546,12 @@ def test_a_form_that_is_none_is_refused(client: httpx.Client, sounds: Any) -> No
 
 
 @pytest.mark.usefixtures("untouched")
-def test_an_upload_that_is_no_audio_is_named(client: httpx.Client, sounds: Any) -> None:
-    reply = mixed(client, [SERVER_FILE, {"type": "upload", "index": 0}], [b"no audio at all"])
+@pytest.mark.parametrize("content", [b"no audio at all", b"", wav(tone(0)), wav(np.full(8000, np.nan, np.float32))])
+@pytest.mark.parametrize("options", [{}, PLAIN])
+def test_an_upload_that_is_no_audio_is_named(
+    client: httpx.Client, sounds: Any, content: bytes, options: dict[str, Any]
+) -> None:
+    reply = mixed(client, [SERVER_FILE, {"type": "upload", "index": 0}], [content], **options)
 
     assert code(reply) == (400, "INVALID_AUDIO")
     assert "take 0.wav" in reply.json()["error"]
@@ -563,6 +567,24 @@ def test_too_many_uploads_are_refused(client: httpx.Client, sounds: Any) -> None
     assert "more than 100 files" in reply.json()["error"]
 
 
+@pytest.mark.usefixtures("untouched")
+def test_what_would_be_longer_than_a_recording_may_be_is_refused(client: httpx.Client, long_files: list[str]) -> None:
+    reply = refused(client, long_files + long_files[:30], **PLAIN)
+
+    assert faults(reply) == [["body", "files"]]
+    assert "16.7 hours" in reply.json()["error"]
+
+
+def test_a_name_that_no_header_can_carry_is_no_trouble(client: httpx.Client, sounds: Any) -> None:
+    segments = [{"type": "upload", "index": 0}, {"type": "upload", "index": 0}]
+    form = {"request_json": (None, json.dumps({"segments": segments, "crossfade_ms": 5000}))}
+
+    reply = client.post(MIXED, files={**form, "uploaded_files": ("a\x0b\x7f – 日本.wav", wav(tone(1)))})
+
+    assert reply.status_code == 200
+    assert reply.headers["x-warnings"].startswith("crossfades shorter")
+
+
 def test_an_upload_that_is_too_large_is_a_413(small: httpx.Client) -> None:
     segments = [{"type": "upload", "index": 0}, {"type": "silence", "source": "(1s)"}]
 
@@ -575,7 +597,7 @@ def test_an_upload_that_is_too_large_is_a_413(small: httpx.Client) -> None:
 def long_files(server: Server) -> list[str]:
     """They take minutes to be joined."""
     (server.data_dir / "outputs" / "long.wav").write_bytes(wav(np.tile(tone(1), 600), subtype="PCM_16"))
-    return ["long.wav"] * 100
+    return ["long.wav"] * 70
 
 
 def in_the_making(server: Server) -> bool:

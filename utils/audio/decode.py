@@ -105,6 +105,11 @@ def blocks(opened: OpenRecording, check: Callable[[], None], most: int | None = 
         count += len(block)
 
 
+def bound_of(longest_s: float, sample_rate: int, channels: int) -> float:
+    """How many seconds a recording may last that has no more samples than `longest_s` of stereo at 48 kHz."""
+    return longest_s * min(1.0, USUAL_RATE * USUAL_CHANNELS / (sample_rate * channels))
+
+
 def bounded_blocks(opened: OpenRecording, longest_s: float, check: Callable[[], None]) -> Iterator[NDArray[np.float32]]:
     """`blocks` to the end, of no more samples than `longest_s` of stereo at 48 kHz has.
 
@@ -112,7 +117,7 @@ def bounded_blocks(opened: OpenRecording, longest_s: float, check: Callable[[], 
     can be hours of eight channels at 192 kHz; decoding and measuring it takes time by the sample.
     """
     rate, channels = opened.sample_rate, opened.channels
-    bound_s = longest_s * min(1.0, USUAL_RATE * USUAL_CHANNELS / (rate * channels))
+    bound_s = bound_of(longest_s, rate, channels)
     count = 0
     for block in blocks(opened, check):
         count += len(block)
