@@ -49,6 +49,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "mp3": {"normalize_levels": False, "export_formats": ["mp3"]},
     "wav, flac, mp3, opus, aac": {"normalize_levels": False, "export_formats": ["wav", "flac", "mp3", "opus", "aac"]},
 }
+WAYS_OF_HOURS = ("wav", "wav, levelled", "mp3")
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.concatenation", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=COUNTS)
+    parser.add_argument("--way", action="append", choices=WAYS, help="only these; wav is always among them")
     parser.add_argument("--hours", type=float, default=HOURS, help="of the long one; 0 = none")
     parser.add_argument(
         "--pydub", nargs=2, metavar=("FOLDER", "COUNT"), help="only let pydub do it, and say how it was"
@@ -81,8 +83,9 @@ def main() -> None:
             data, "--engine", "embedded", ready=("serving on", "engine ready", "read library=outputs")
         ) as server:
             idle_mb = memory(server)["server"][0]
-            ours = {(way, count): join(server, clips[:count], **WAYS[way]) for count in given.counts for way in WAYS}
-            hours = {way: join(server, long, **WAYS[way]) for way in ("wav", "wav, levelled", "mp3")} if long else {}
+            ways = [way for way in WAYS if way == "wav" or not given.way or way in given.way]
+            ours = {(way, count): join(server, clips[:count], **WAYS[way]) for count in given.counts for way in ways}
+            hours = {way: join(server, long, **WAYS[way]) for way in WAYS_OF_HOURS if way in ways and long}
         theirs = {count: pydub_apart(data / "outputs" / "clips", count) for count in given.counts}
     print(report(ours, hours, theirs, idle_mb))
     draw(ours, theirs)
@@ -208,7 +211,7 @@ def draw(ours: dict[tuple[str, int], Measured], theirs: dict[int, Measured]) -> 
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     counts = sorted(theirs)
-    for way in WAYS:
+    for way in dict.fromkeys(way for way, _ in ours):
         axes.plot(counts, [ours[way, count].took_s for count in counts], marker="o", label=way)
     axes.plot(counts, [theirs[count].took_s for count in counts], marker="s", linestyle="--", label="pydub, wav")
     axes.set(xlabel="clips of 5 s", ylabel="seconds", xscale="log", yscale="log", title="Joining files")
