@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 import os
 import signal
 import sys
@@ -22,9 +21,16 @@ from typing import Literal
 from config.loader import ConfigurationError
 from config.settings import ChatterboxSettings, EngineSettings, ValidationSettings
 from engines.base import ChunkOutcome, ChunkRequest, EngineInfo, EngineStatus, LoadProgress, Work
-from engines.line import Line
+from engines.line import Appointments, Line
 from engines.wire import Head, Payload, info_from_head, outcome_from_head, pack, read_frame, work_to_frame
-from resilience.errors import GenerationFailed, GenerationTimeout, InvalidAudio, ModelUnavailable, SpeechError
+from resilience.errors import (
+    GenerationFailed,
+    GenerationTimeout,
+    InvalidAudio,
+    ModelUnavailable,
+    SpeechError,
+    UnreadableText,
+)
 from utils.audio.waveform import Waveform
 
 logger = logging.getLogger(__name__)
@@ -36,7 +42,6 @@ FIRST_RESTART_DELAY_S = 0.1
 LAST_RESTART_DELAY_S = 5.0
 FAILED_STARTS_TO_GIVE_UP = 3  # in a row; the start is tried on after that, but nobody waits for it
 RETRY_AFTER_FAILURE_S = 10
-RETRY_AFTER_RANGE_S = (1, 60)  # clients of OpenAI's SDKs give up on longer waits
 
 Spoken = Waveform | ChunkOutcome
 Event = Spoken | SpeechError
@@ -147,6 +152,7 @@ class EngineHost:
         self._parts = parts
         self._reread = reread
         self._line = Line(self._settings.max_waiting)
+        self._appointments = Appointments(self._settings.max_waiting)
         self._requests: dict[int, _Request] = {}
         self._places = itertools.count(1)
         self._job_ids = itertools.count(1)
@@ -220,11 +226,13 @@ class EngineHost:
         Raises ServiceOverloaded if the line is full.
         """
         place = self.renewed(Place(next(self._places), 0.0))
-        self._line.enter(place.number, self._retry_after_s())
+        entered_at = asyncio.get_running_loop().time()
+        self._line.enter(place.number, lambda: self._appointments.next_after_s(entered_at))
         try:
             yield place
         finally:
             self._line.leave(place.number)
+            self._appointments.learn(asyncio.get_running_loop().time() - entered_at)
 
     def renewed(self, place: Place) -> Place:
         """The same place, with as much time as a new one has."""
@@ -276,11 +284,6 @@ class EngineHost:
             worker.jobs[job_id] = _Job(place, index, work.weight, now)
             head, payload = work_to_frame(work)
             worker.send({**head, "job": job_id}, payload)
-
-    def _retry_after_s(self) -> int:
-        concurrency = self.info.concurrency if self.info else 1
-        estimate = self._line.waiting_weight * self._seconds_per_character / concurrency
-        return min(max(math.ceil(estimate), RETRY_AFTER_RANGE_S[0]), RETRY_AFTER_RANGE_S[1])
 
     # The child process and its messages
 
@@ -466,7 +469,5 @@ async def _next_event(queue: asyncio.Queue[Event], deadline: float) -> Spoken:
 
 
 def _error_of(code: str, message: str) -> SpeechError:
-    kinds: dict[str, type[SpeechError]] = {
-        kind.code: kind for kind in (GenerationFailed, InvalidAudio, ModelUnavailable)
-    }
+    kinds = {kind.code: kind for kind in (GenerationFailed, InvalidAudio, ModelUnavailable, UnreadableText)}
     return kinds.get(code, GenerationFailed)(message)

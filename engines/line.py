@@ -6,11 +6,17 @@ short one waiting.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
 from engines.base import Work
 from resilience.errors import ServiceOverloaded
+
+FIRST_GUESS_S = 2.0  # that a request holds its place
+LEARNING_UP, LEARNING_DOWN = 0.7, 0.1  # how much the latest one counts: who comes too early is refused again
+CAUTION = 0.75  # of the places that become free; the rest is for those who come unasked
+MOST_AFTER_S = 60  # what clients heed: OpenAI's give up, or guess, beyond
 
 
 class Line:
@@ -25,16 +31,12 @@ class Line:
         """Requests that have a place, whether their chunks wait, are being spoken, or are yet to come."""
         return len(self._members)
 
-    @property
-    def waiting_weight(self) -> int:
-        return sum(work.weight for queue in self._waiting.values() for _, work in queue)
-
-    def enter(self, request_id: int, retry_after_s: int) -> None:
-        """Take a place. Raises ServiceOverloaded, naming `retry_after_s`, if the line is full."""
+    def enter(self, request_id: int, retry_after_s: Callable[[], int]) -> None:
+        """Take a place. Raises ServiceOverloaded, naming what `retry_after_s` gives, if the line is full."""
         if len(self._members) >= self._max_requests:
             raise ServiceOverloaded(
                 f"{len(self._members)} requests are in line already; please try again later",
-                retry_after_s=retry_after_s,
+                retry_after_s=retry_after_s(),
             )
         self._members.add(request_id)
 
@@ -60,3 +62,29 @@ class Line:
                 self._waiting[request_id] = chunks  # to the back of the line
             return request_id, index, chunk
         return None
+
+
+class Appointments:
+    """When those who were refused may come back: no more of them at a time than places become free by then.
+
+    Told the same second, they would all come together, fill the places and be refused again, and clients try but a
+    few times. How long a place is held is learnt; times are in seconds of one clock.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._held_s = FIRST_GUESS_S
+        self._promised: Counter[int] = Counter()  # how many come back at which second
+
+    def learn(self, held_s: float) -> None:
+        """A place was given up after so many seconds."""
+        self._held_s += (LEARNING_UP if held_s > self._held_s else LEARNING_DOWN) * (held_s - self._held_s)
+
+    def next_after_s(self, now: float) -> int:
+        """Whole seconds from now until the next one, from 1 to 60."""
+        self._promised = Counter({second: count for second, count in self._promised.items() if second > now})
+        a_second = min(self._places / self._held_s, self._places) * CAUTION  # more than fit in cannot come at once
+        after_s = math.ceil(self._held_s + self._promised.total() / a_second)
+        after_s = min(max(after_s, 1), MOST_AFTER_S)
+        self._promised[math.ceil(now) + after_s] += 1
+        return after_s

@@ -41,6 +41,15 @@ class TextTooLong(InvalidRequest):
     code = "TEXT_TOO_LONG"
 
 
+class UnreadableText(InvalidRequest):
+    """A text that the model will never say, however often it is asked: signs that it cannot read, another language."""
+
+    code = "TEXT_UNREADABLE"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="text", kind="unreadable_text")
+
+
 class InvalidPath(SpeechError):
     """A name or folder that would leave its root, or that some system could not store."""
 

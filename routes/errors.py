@@ -62,6 +62,7 @@ FRAMEWORK = {
 AT_OPENAI = {
     errors.InvalidRequest.code: 400,
     errors.TextTooLong.code: 400,
+    errors.UnreadableText.code: 400,
     errors.VoiceNotFound.code: 400,
     errors.NameTaken.code: 400,
 }

@@ -46,6 +46,7 @@ AUDIO_HEADERS = (
 # What every request that makes audio can meet, for its documentation.
 GENERATION_FAILURES = (
     errors.InvalidRequest,
+    errors.UnreadableText,
     errors.InvalidPath,
     errors.InvalidAudio,
     errors.VoiceNotFound,

@@ -33,7 +33,7 @@ from engines.embedded.voices import (
     nearest_voice,
     performance,
 )
-from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable, UnreadableText
 from utils.audio.waveform import Waveform
 
 if TYPE_CHECKING:
@@ -253,6 +253,6 @@ def _audible(pieces: Iterator[NDArray[np.float32]], text: str) -> Iterator[NDArr
             break
     else:
         if any(character.isalnum() for character in text):
-            raise GenerationFailed("the embedded engine made no sound of this text; its language may be another")
+            raise UnreadableText("the embedded engine made no sound of this text; its language may be another")
         yield from quiet
     yield from pieces

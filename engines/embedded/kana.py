@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from resilience.errors import GenerationFailed
+from resilience.errors import GenerationFailed, UnreadableText
 
 KANJI = re.compile(r"[々〆㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff]")
 
@@ -41,7 +41,7 @@ class KanaReader:
     def kana_of(self, text: str) -> str:
         """The text with each kanji replaced by its reading, words apart; text without kanji comes back as it is.
 
-        Raises GenerationFailed if a kanji has no known reading or the dictionary is not installed: silence or a
+        Raises UnreadableText for a kanji without a known reading, GenerationFailed without a dictionary: silence or a
         "Chinese letter" in its place would drop what the client asked to hear.
         """
         if not KANJI.search(text):
@@ -55,7 +55,7 @@ class KanaReader:
         spoken = "".join(_words(morphemes)).lstrip()
         unread = KANJI.search(spoken)
         if unread:
-            raise GenerationFailed(f"the embedded engine knows no reading for the Japanese character {unread.group()}")
+            raise UnreadableText(f"the embedded engine knows no reading for the Japanese character {unread.group()}")
         return spoken
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engines.base import ChunkRequest, Sampling, VoicePrompt
-from engines.line import Line
+from engines.line import Appointments, Line
 from resilience.errors import ServiceOverloaded
 
 
@@ -21,7 +21,7 @@ def served(line: Line) -> list[str]:
 
 
 def entered(line: Line, request_id: int, *texts: str) -> None:
-    line.enter(request_id, retry_after_s=1)
+    line.enter(request_id, retry_after_s=lambda: 1)
     line.put(request_id, chunks(*texts))
 
 
@@ -47,17 +47,17 @@ def test_a_full_line_refuses_and_says_when_to_come_back() -> None:
     line.next()
 
     with pytest.raises(ServiceOverloaded) as refusal:
-        line.enter(2, retry_after_s=7)
+        line.enter(2, retry_after_s=lambda: 7)
 
     assert refusal.value.retry_after_s == 7
 
 
 def test_a_place_is_held_before_there_is_anything_to_say() -> None:
     line = Line(max_requests=1)
-    line.enter(1, retry_after_s=1)
+    line.enter(1, retry_after_s=lambda: 1)
 
     with pytest.raises(ServiceOverloaded):
-        line.enter(2, retry_after_s=1)
+        line.enter(2, retry_after_s=lambda: 1)
 
     assert line.next() is None
 
@@ -69,3 +69,34 @@ def test_who_leaves_makes_room_and_is_not_spoken() -> None:
     entered(line, 2, "b")
 
     assert served(line) == ["b"]
+
+
+def test_those_who_are_refused_together_do_not_come_back_together() -> None:
+    appointments = Appointments(places=4)
+    for _ in range(50):
+        appointments.learn(0.1)
+
+    seconds = [appointments.next_after_s(now=100.0) for _ in range(20)]
+
+    assert seconds == sorted(seconds)
+    assert max(seconds.count(second) for second in seconds) <= 4
+    assert seconds[0] == 1
+    assert seconds[-1] <= 12
+
+
+def test_where_places_are_held_for_long_they_come_back_later_and_farther_apart() -> None:
+    appointments = Appointments(places=2)
+    for _ in range(20):
+        appointments.learn(10.0)
+
+    seconds = [appointments.next_after_s(now=0.0) for _ in range(4)]
+
+    assert seconds[0] >= 10
+    assert seconds[-1] - seconds[0] >= 3 * 10 / 2
+
+
+def test_nobody_is_sent_away_for_longer_than_clients_wait_and_old_appointments_are_forgotten() -> None:
+    appointments = Appointments(places=1)
+
+    assert all(1 <= appointments.next_after_s(now=0.0) <= 60 for _ in range(500))
+    assert appointments.next_after_s(now=1000.0) <= 5

@@ -223,3 +223,17 @@ def test_neutral_values_of_the_options_of_sound_change_nothing(client: httpx.Cli
     neutral = {"speed_factor": 1.0, "trim": False, "normalize_audio": False, "speed_factor_library": "librosa"}
 
     assert client.post(TTS, json={**body, **neutral}).content == client.post(TTS, json=body).content
+
+
+def test_a_text_that_the_engine_can_never_say_is_the_callers_mistake(client: httpx.Client) -> None:
+    unreadable = {"text": "𠮷", "language": "ja"}
+
+    native = client.post("/api/v1/tts", json=unreadable)
+    openai = client.post(
+        "/v1/audio/speech", json={"model": "tts-1", "voice": "clara", "input": unreadable["text"], "language": "ja"}
+    )
+
+    assert (native.status_code, native.json()["error_code"]) == (422, "TEXT_UNREADABLE")
+    assert native.json()["detail"][0]["loc"] == ["body", "text"]
+    assert openai.status_code == 400
+    assert (openai.json()["error"]["param"], openai.json()["error"]["code"]) == ("input", "text_unreadable")

@@ -11,7 +11,7 @@ import pytest
 from engines.base import Cancellation, Cancelled, ChunkRequest, Sampling, VoicePrompt
 from engines.embedded import engine as module
 from engines.embedded.engine import EmbeddedEngine
-from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable, UnreadableText
 from tests.engines.embedded.conftest import NEUTRAL, SENTENCE, CancelledAtLook, Stopwatch, harmonic_tone, recording_of
 from tests.engines.embedded.hearing import fundamentals_hz
 from utils.audio.resample import resample
@@ -139,7 +139,7 @@ def test_odd_texts_give_short_audio(speak, low_voice, text, with_reference):
 def test_a_text_that_comes_out_silent_is_a_failure(engine, monkeypatch):
     monkeypatch.setattr(module, "INAUDIBLE", 2.0)  # deaf: hears no speech in anything
 
-    with pytest.raises(GenerationFailed, match="no sound"):
+    with pytest.raises(UnreadableText, match="no sound"):
         samples_of(engine, CHUNK)
 
 

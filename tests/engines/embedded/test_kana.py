@@ -8,7 +8,7 @@ import pytest
 
 from engines.embedded import kana as module
 from engines.embedded.kana import KanaReader
-from resilience.errors import GenerationFailed
+from resilience.errors import UnreadableText
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_text_without_kanji_is_left_alone_and_loads_no_dictionary():
 
 
 def test_a_kanji_without_a_known_reading_is_refused_by_name(reader):
-    with pytest.raises(GenerationFailed, match="𠮷"):
+    with pytest.raises(UnreadableText, match="𠮷"):
         reader.kana_of("𠮷を食べた")
 
 
