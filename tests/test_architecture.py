@@ -12,6 +12,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+ENGINE = {"engines", "utils", "config", "resilience", "monitoring"}  # what may be known of it beside HTTP and files
 MAY_IMPORT = {
     "resilience": set(),
     "config": set(),
@@ -22,78 +23,20 @@ MAY_IMPORT = {
     "monitoring": {"config", "resilience"},
     "management": {"utils", "config", "resilience", "monitoring"},
     "mastering": {"utils", "config", "resilience"},
-    "planning": {"engines", "utils", "config", "resilience", "monitoring"},
-    "conversion": {"planning", "engines", "utils", "config", "resilience", "monitoring"},
-    "making": {"mastering", "planning", "conversion", "engines", "utils", "config", "resilience", "monitoring"},
+    "planning": ENGINE,
+    "conversion": ENGINE | {"planning"},
+    "making": ENGINE | {"planning", "conversion", "mastering"},
     "concatenation": {"planning", "utils", "config", "resilience"},
-    "generations": {
-        "planning",
-        "conversion",
-        "concatenation",
-        "engines",
-        "utils",
-        "config",
-        "resilience",
-        "monitoring",
-    },
-    "dictation": {
-        "mastering",
-        "planning",
-        "conversion",
-        "concatenation",
-        "generations",
-        "engines",
-        "utils",
-        "config",
-        "resilience",
-        "monitoring",
-    },
-    "core_engine": {
-        "dictation",
-        "mastering",
-        "making",
-        "planning",
-        "conversion",
-        "concatenation",
-        "generations",
-        "engines",
-        "utils",
-        "config",
-        "resilience",
-        "monitoring",
-    },
+    "generations": ENGINE | {"planning", "conversion", "concatenation"},
+    "dictation": ENGINE | {"planning", "conversion", "concatenation", "generations", "mastering"},
+    "core_engine": ENGINE
+    | {"planning", "conversion", "concatenation", "generations", "mastering", "making", "dictation"},
     "api_models": {"planning", "conversion", "concatenation", "generations", "engines", "utils", "config"},
-    "routes": {
-        "api_models",
-        "core_engine",
-        "concatenation",
-        "dictation",
-        "generations",
-        "management",
-        "mastering",
-        "planning",
-        "security",
-        "engines",
-        "monitoring",
-        "utils",
-        "config",
-        "resilience",
-    },
-    "main_api": {
-        "routes",
-        "api_models",
-        "core_engine",
-        "concatenation",
-        "conversion",
-        "planning",
-        "management",
-        "security",
-        "engines",
-        "monitoring",
-        "utils",
-        "config",
-        "resilience",
-    },
+    "routes": ENGINE
+    | {"api_models", "core_engine", "planning", "concatenation", "dictation", "generations", "mastering"}
+    | {"management", "security"},
+    "main_api": ENGINE
+    | {"routes", "api_models", "core_engine", "planning", "conversion", "concatenation", "management", "security"},
 }
 MODEL_LIBRARIES = {"torch", "torchaudio", "chatterbox", "transformers"}
 MAY_IMPORT_TORCHAUDIO = PROJECT / "utils" / "audio" / "stretchers.py"  # its phase vocoder, on the CPU, where it is used
