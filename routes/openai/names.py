@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from engines.base import EngineInfo, ModelInfo
 from management.voices import Voices
@@ -80,6 +80,12 @@ def find_voice(name: str, model: ModelInfo, voices: Voices, mapped: Mapping[str,
         return stand_ins[OPENAI_VOICES.index(name) % len(stand_ins)]
     error = voices.not_found(name, [*model.voices, *mapped, *OPENAI_VOICES])
     raise VoiceNotFound(f"{error.message}; GET /v1/audio/voices lists them all", detail=error.detail)
+
+
+def names_beside_library(engine: EngineInfo | None, mapped: Iterable[str]) -> list[str]:
+    """The names that mean a voice without the library: the engine's own, what the settings map, and OpenAI's."""
+    own = [voice for model in engine.models for voice in model.voices] if engine else []
+    return [*dict.fromkeys([*own, *mapped, *OPENAI_VOICES])]
 
 
 def _known(name: str, model: ModelInfo, voices: Voices) -> str | None:

@@ -14,7 +14,7 @@ from management.voices import ID, Voices
 from resilience.errors import FileMissing, InvalidRequest
 from routes.deps import HostDep, LibrariesDep, SettingsDep, VoicesDep, in_heavy_thread
 from routes.openai.envelope import FAILURES
-from routes.openai.names import OPENAI_VOICES, STARTED_AT
+from routes.openai.names import OPENAI_VOICES, STARTED_AT, names_beside_library
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 from utils.media_types import is_json
 from utils.text.fold import fold
@@ -64,6 +64,8 @@ async def create_voice(
     request: Request,
     form: Annotated[CreateVoice, Form(media_type="multipart/form-data")],
     libraries: LibrariesDep,
+    host: HostDep,
+    settings: SettingsDep,
 ) -> Voice:
     """Keep the sample in the library of voices, under an id of its own. A name that means a voice already is 400."""
     if form.consent is not None:
@@ -78,6 +80,7 @@ async def create_voice(
         form.name,
         consent=form.consent,
         max_bytes=SAMPLE_BYTES,
+        taken=names_beside_library(host.info, settings.openai.voices),
     )
     return _voice(file)
 

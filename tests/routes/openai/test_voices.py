@@ -129,6 +129,22 @@ def test_a_name_that_means_a_voice_already_is_refused(client: httpx.Client, name
 
 
 @pytest.mark.parametrize(
+    "taken", ["alloy", "Cedar", "edgar", "CLARA", "boss", "anna", "anna.wav", "narrators/anna", "narrators/anna.wav"]
+)
+def test_a_name_that_means_a_voice_of_another_kind_is_refused(named: httpx.Client, taken: str) -> None:
+    assert failure(create(named, taken)) == (400, "name", "name_taken")
+
+
+def test_a_file_does_not_get_a_name_that_means_another_voice(named: httpx.Client) -> None:
+    before = heard(say(named, "Hi.", voice="cedar", response_format="wav", seed=5))
+
+    voice = made(create(named, "Cedar!", recording(255)))
+
+    assert heard(say(named, "Hi.", voice="cedar", response_format="wav", seed=5)) == before
+    made(named.delete(f"{VOICES}/{voice['id']}"))
+
+
+@pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
         ({"name": "A"}, "audio_sample", "missing_required_parameter"),
