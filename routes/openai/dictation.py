@@ -37,7 +37,7 @@ from routes.errors import told_in_envelope
 from routes.live import STALLED_AFTER_S
 from routes.openai.envelope import sentence_of
 from routes.openai.events import usage
-from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at, request_of
+from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at, named_as_sent, request_of
 from security.origins import is_welcome
 from utils.audio.join import Brake, Samples
 from utils.audio.live_encode import LiveEncoder
@@ -73,10 +73,11 @@ async def dictate(socket: WebSocket, core: CoreDep, host: HostDep, voices: Voice
             raise InvalidRequest("the first message must be of the type 'start'", field="type")
         engine = host.info or await host.wait_until_ready()
         request = await asyncio.to_thread(request_of, start, engine, voices, settings)
-        async with core.dictation(request) as dictation:
-            check_live(dictation.manner.options)
-            script = Script(dictation.manner.options.language, settings.api.max_text_length)
-            await Session(wire, start, dictation, script).run()
+        with named_as_sent(start):
+            async with core.dictation(request) as dictation:
+                check_live(dictation.manner.options)
+                script = Script(dictation.manner.options.language, settings.api.max_text_length)
+                await Session(wire, start, dictation, script).run()
     except WebSocketDisconnect:
         logger.info("dictation left by its client")
     except TimeoutError:

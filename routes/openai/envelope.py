@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from api_models.openai import ErrorBody, ErrorEnvelope, bounds
+from resilience.errors import SpeechError
 from utils.media_types import FORM, media_type
 
 # Native codes under other names; the rest keep theirs, in lower case. None: the status says it all.
@@ -58,6 +60,16 @@ FAILURES: dict[int | str, dict[str, Any]] = {  # of every address, for OpenAPI
     504: {"model": ErrorEnvelope, "description": "generation_timeout"},
     507: {"model": ErrorEnvelope, "description": "storage_full"},
 }
+
+
+@contextmanager
+def blamed_on(field: str, *kinds: type[SpeechError]) -> Iterator[None]:
+    """Failures of these kinds come from this field of the request, and name it."""
+    try:
+        yield
+    except kinds as error:
+        error.detail = [{"type": "value_error", "loc": ["body", field], "msg": error.message}]
+        raise
 
 
 def is_spoken(scope: Scope) -> bool:

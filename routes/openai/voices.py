@@ -11,9 +11,9 @@ from fastapi import APIRouter, Form, Request, Response
 from api_models.openai import CreateVoice, Voice, VoiceDeleted, VoiceList
 from management.stored import Selection, StoredFile
 from management.voices import ID, Voices
-from resilience.errors import FileMissing, InvalidRequest
+from resilience.errors import FileMissing, InvalidAudio, InvalidRequest, UnsupportedAudio
 from routes.deps import HostDep, LibrariesDep, SettingsDep, VoicesDep, in_heavy_thread
-from routes.openai.envelope import FAILURES
+from routes.openai.envelope import FAILURES, blamed_on
 from routes.openai.names import OPENAI_VOICES, STARTED_AT, names_beside_library
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 from utils.media_types import is_json
@@ -73,15 +73,16 @@ async def create_voice(
             await asyncio.to_thread(libraries.consents.get, form.consent)
         except FileMissing as error:
             raise InvalidRequest(error.message, field="consent") from error
-    file = await in_heavy_thread(
-        request,
-        libraries.voices.create,
-        form.audio_sample.file,
-        form.name,
-        consent=form.consent,
-        max_bytes=SAMPLE_BYTES,
-        taken=names_beside_library(host.info, settings.openai.voices),
-    )
+    with blamed_on("audio_sample", InvalidAudio, UnsupportedAudio):
+        file = await in_heavy_thread(
+            request,
+            libraries.voices.create,
+            form.audio_sample.file,
+            form.name,
+            consent=form.consent,
+            max_bytes=SAMPLE_BYTES,
+            taken=names_beside_library(host.info, settings.openai.voices),
+        )
     return _voice(file)
 
 

@@ -210,6 +210,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ({"speed": "fast"}, "speed", "invalid_type"),
         ({"response_format": "ogg"}, "response_format", "invalid_value"),
         ({"language": "tlh"}, "language", "invalid_value"),
+        ({"lang_code": "tlh"}, "lang_code", "invalid_value"),
         ({"voise": "alloy"}, "voise", "invalid_value"),
         ({"voice": None}, "voice", "missing_required_parameter"),
         ({"normalize_audio": True}, "normalize_audio", "invalid_value"),

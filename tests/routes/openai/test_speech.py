@@ -350,7 +350,8 @@ def test_what_is_to_be_kept_is_in_the_outputs_library(named: httpx.Client, named
 
 
 def test_a_folder_outside_the_library_is_refused(named: httpx.Client) -> None:
-    assert failure(say(named, save=True, project="../elsewhere")) == (400, None, "invalid_path")
+    for kept, field in ((True, "project"), (False, "project"), (False, "folder")):
+        assert failure(say(named, save=kept, **{field: "../elsewhere"})) == (400, field, "invalid_path")
 
 
 # Pages of other origins

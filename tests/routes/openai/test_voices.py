@@ -174,7 +174,7 @@ def test_a_sample_needs_a_name(client: httpx.Client) -> None:
 
 
 def test_what_is_no_audio_makes_no_voice(client: httpx.Client, name: str) -> None:
-    assert failure(create(client, name, b"a text called wav")) == (400, None, "invalid_audio")
+    assert failure(create(client, name, b"a text called wav")) == (400, "audio_sample", "invalid_audio")
     assert failure(say(client, voice=name)) == (400, "voice", "voice_not_found")
 
 
@@ -223,6 +223,14 @@ def test_a_consent_is_kept_told_renamed_and_deleted(client: httpx.Client, server
     for method in ("GET", "DELETE"):
         assert failure(client.request(method, address)) == (404, None, "not_found")
     assert failure(client.post(address, json={"name": "Anna"})) == (404, None, "not_found")
+
+
+def test_a_consent_that_is_no_audio_names_its_recording(client: httpx.Client) -> None:
+    files = {"recording": ("consent.wav", b"a text called wav", "audio/wav")}
+
+    reply = client.post(CONSENTS, files=files, data={"name": "Anna", "language": "en"})
+
+    assert failure(reply) == (400, "recording", "invalid_audio")
 
 
 def test_consents_are_listed_page_by_page_the_newest_first(named: httpx.Client) -> None:
