@@ -33,7 +33,7 @@ def _named(value: Any) -> Any:
 
 VoiceName = Annotated[
     str,
-    Field(min_length=1, max_length=1024),
+    StringConstraints(min_length=1, max_length=1024),
     BeforeValidator(_named),
     WithJsonSchema(
         {

@@ -354,6 +354,13 @@ def test_a_folder_outside_the_library_is_refused(named: httpx.Client) -> None:
         assert failure(say(named, save=kept, **{field: "../elsewhere"})) == (400, field, "invalid_path")
 
 
+@pytest.mark.parametrize("path", ["/v1/audio/speech/", "//v1/audio/speech", "/audio/speech/"])
+def test_a_slash_too_many_does_no_harm(client: httpx.Client, path: str) -> None:
+    body = {"model": "tts-1", "input": "Hello there.", "voice": "alloy", "seed": 3}
+
+    assert heard(client.post(path, json=body)) == heard(say(client, seed=3))
+
+
 # Pages of other origins
 
 

@@ -170,7 +170,13 @@ def test_a_sample_needs_a_name(client: httpx.Client) -> None:
         "name",
         "missing_required_parameter",
     )
-    assert failure(create(client, "  ")) == (400, "name", "invalid_value")
+    for unusable, what, code in (
+        ("  ", "at least 1 character", "short"),
+        ("a" * 201, "at most 200 characters", "long"),
+    ):
+        reply = create(client, unusable)
+        assert failure(reply) == (400, "name", f"string_too_{code}")
+        assert what in message(reply)
 
 
 def test_what_is_no_audio_makes_no_voice(client: httpx.Client, name: str) -> None:
