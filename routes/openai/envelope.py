@@ -101,9 +101,12 @@ def refusal(status: int, request: Request, otherwise: str) -> str:
     }.get(status, otherwise)
 
 
-def sentence_of(fault: Mapping[str, Any]) -> str:
-    """What is wrong with a field, in the words that OpenAI's clients look for. `fault` is the validator's own."""
-    kind, field = fault["type"], _param(fault["loc"])
+def sentence_of(fault: Mapping[str, Any], names: Mapping[str, str] = FIELDS) -> str:
+    """What is wrong with a field, in the words that OpenAI's clients look for. `fault` is the validator's own.
+
+    `names` are those that fields have here instead of their own.
+    """
+    kind, field = fault["type"], _param(fault["loc"], names)
     if _is_unreadable(fault):
         return UNREADABLE
     code = _code(kind)
@@ -122,10 +125,10 @@ def sentence_of(fault: Mapping[str, Any]) -> str:
     return f"Invalid value for '{field}': {fault['msg']}"
 
 
-def _param(location: Sequence[Any]) -> str | None:
+def _param(location: Sequence[Any], names: Mapping[str, str] = FIELDS) -> str | None:
     """The field at the top of the body; an item of a list is told by its list."""
     named = [part for part in location[1:] if isinstance(part, str)]
-    return FIELDS.get(named[0], named[0]) if named else None
+    return names.get(named[0], named[0]) if named else None
 
 
 def _is_unreadable(fault: Mapping[str, Any]) -> bool:
