@@ -14,7 +14,7 @@ from management.voices import ID, Voices
 from resilience.errors import FileMissing, InvalidAudio, InvalidRequest, UnsupportedAudio
 from routes.deps import HostDep, LibrariesDep, SettingsDep, VoicesDep, in_heavy_thread
 from routes.openai.envelope import FAILURES, blamed_on
-from routes.openai.names import OPENAI_VOICES, STARTED_AT, names_beside_library
+from routes.openai.names import STARTED_AT, lost_names, names_beside_library
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 from utils.media_types import is_json
 from utils.text.fold import fold
@@ -45,10 +45,11 @@ router = APIRouter(prefix="/v1/audio", tags=["openai"], route_class=SampleRoute,
 @router.get("/voices", summary="List voices (OpenAI)", response_model=VoiceList)
 async def list_voices(voices: VoicesDep, host: HostDep, settings: SettingsDep, legacy: bool = False) -> Response:
     """The voices of the library, those of the engine, and OpenAI's names."""
-    own = host.info.models[0].voices if host.info else ()
-    names = [*own, *settings.openai.voices, *OPENAI_VOICES]
+    engine, mapped = host.info, settings.openai.voices
 
     def listed() -> str:
+        lost = lost_names(engine.models[0], voices, mapped) if engine else []
+        names = [name for name in names_beside_library(engine, mapped) if name not in lost]
         found = [*_recorded(voices), *_built_in(names)]
         return VoiceList(data=found, voices=[voice.id for voice in found] if legacy else found).model_dump_json()
 
@@ -99,7 +100,7 @@ def _recorded(voices: Voices) -> list[Voice]:
 
 
 def _built_in(names: Iterable[str]) -> list[Voice]:
-    return [Voice(id=name, name=name, created_at=STARTED_AT, type="built_in") for name in dict.fromkeys(names)]
+    return [Voice(id=name, name=name, created_at=STARTED_AT, type="built_in") for name in names]
 
 
 def _voice(file: StoredFile) -> Voice:

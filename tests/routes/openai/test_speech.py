@@ -203,6 +203,7 @@ def test_a_name_that_the_settings_give_to_nobody_is_refused(named: httpx.Client)
 
     assert failure(reply) == (400, "voice", "voice_not_found")
     assert "nobody" in message(reply)
+    assert "/v1/audio/voices" in message(reply)
 
 
 def test_an_unknown_voice_is_refused_with_where_to_find_the_others(client: httpx.Client) -> None:
