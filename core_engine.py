@@ -328,14 +328,14 @@ class CoreEngine:
         )
 
     def _plan(self, request: SpeechRequest, engine: EngineInfo, *, early: bool, keep: bool) -> SpeechPlan:
-        if keep:
-            self._prepare_folder(request.folder)
+        self._prepare_folder(request.folder, keep=keep)
         return self._planner.plan(request, engine, early=self._host.characters_a_second if early else None)
 
-    def _prepare_folder(self, name: str | None) -> None:
-        """Refuse at once what could not be kept in the end."""
+    def _prepare_folder(self, name: str | None, *, keep: bool) -> None:
+        """Refuse at once what could not be kept in the end; a name that is wrong, even if nothing is to be kept."""
         self._outputs.folder(name)
-        self._outputs.check_room()
+        if keep:
+            self._outputs.check_room()
 
     @asynccontextmanager
     async def _at_work(self, plan: SpeechPlan, place: Place) -> AsyncGenerator[Events]:
@@ -368,8 +368,7 @@ class CoreEngine:
         self, request: ConversionRequest, engine: EngineInfo, reading: Cancellation, keep: bool
     ) -> ConversionPlan:
         def plan() -> ConversionPlan:
-            if keep:
-                self._prepare_folder(request.folder)
+            self._prepare_folder(request.folder, keep=keep)
             return self._conversions.plan(request, engine, reading.check)
 
         return await self._read(plan)

@@ -78,7 +78,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         vc_inputs,
         voices,
     )
-    from routes.openai import addresses
+    from routes.openai import addresses, names
     from routes.responses import AUDIO_HEADERS
     from security.body_limit import BodyLimit
     from security.fetch import Fetcher
@@ -112,10 +112,13 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         for task in warming_up:
             task.add_done_callback(log_failure)
         cleanup.start()
+        warning = asyncio.create_task(names.warn_of_lost_names(host, libraries, settings.openai.voices))
+        warning.add_done_callback(log_failure)
         try:
             yield
         finally:
-            await asyncio.gather(*warming_up, return_exceptions=True)
+            warning.cancel()
+            await asyncio.gather(warning, *warming_up, return_exceptions=True)
             await cleanup.close()
             await host.close()
             core.close()

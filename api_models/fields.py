@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 LINES = "\n\r\t"  # the control characters that prose may hold
@@ -77,14 +77,19 @@ def _stripped(text: Any) -> Any:
     return text.strip() if isinstance(text, str) else text
 
 
-Line = Annotated[str, BeforeValidator(_stripped), AfterValidator(_printable)]
-Prose = Annotated[str, AfterValidator(_prose)]
-Title = Annotated[Line, Field(min_length=1, max_length=200)]
-Description = Annotated[Prose, Field(max_length=5000)]
-Transcript = Annotated[Prose, Field(max_length=100_000)]
+# Of a text in one line. Its lengths stand before them, next to `str`: else they would be told in "items".
+STRIPPED, PRINTABLE = BeforeValidator(_stripped), AfterValidator(_printable)
+Title = Annotated[str, StringConstraints(min_length=1, max_length=200), STRIPPED, PRINTABLE]
+Description = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_prose)]
+Transcript = Annotated[str, StringConstraints(max_length=100_000), AfterValidator(_prose)]
 FolderName = Annotated[str, Field(max_length=MAX_PATH)]
-Tag = Annotated[Line, Field(min_length=1, max_length=50)]
-Alias = Annotated[Line, Field(min_length=1, max_length=100, pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # no path
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=50), STRIPPED, PRINTABLE]
+Alias = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=r"^[^/\\]*[^/\\.][^/\\]*$"),  # no path
+    STRIPPED,
+    PRINTABLE,
+]
 
 Tags = Annotated[list[Tag], Field(max_length=50), AfterValidator(each_once)]
 Aliases = Annotated[list[Alias], Field(max_length=20), AfterValidator(each_once)]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_models.bodies import lower
 from api_models.fields import (
+    PRINTABLE,
+    STRIPPED,
     FolderName,
     From,
-    Line,
     ListedFileNames,
     SomeFileNames,
     Until,
@@ -58,7 +59,9 @@ def _searchable(text: str | None) -> str | None:
     return text or None
 
 
-Search = Annotated[Line | None, Field(max_length=SEARCH_LENGTH), AfterValidator(_searchable)]
+Search = Annotated[
+    Annotated[str, StringConstraints(max_length=SEARCH_LENGTH), STRIPPED, PRINTABLE] | None, AfterValidator(_searchable)
+]
 FOLDER = Field(None, description="only what lies in this folder or below it", examples=["book/chapter-1"])
 PROJECT = Field(None, description="the same as `folder`")
 FILENAMES: Any = Field(

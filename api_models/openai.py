@@ -17,6 +17,7 @@ from planning import SpeechRequest
 
 LONGEST_INPUT = 4096
 SLOWEST, FASTEST = 0.25, 4.0
+OTHER_NAMES = {"language": "lang_code", "speed_factor": "speed", "project": "folder"}
 
 
 def _named(value: Any) -> Any:
@@ -25,18 +26,25 @@ def _named(value: Any) -> Any:
         return value
     if "id" not in value:
         raise PydanticCustomError("voice_without_id", "an object that names a voice has an id", {})
+    if len(value) > 1:
+        raise PydanticCustomError("voice_with_more", "an object that names a voice has an id and nothing else", {})
     return value["id"]
 
 
 VoiceName = Annotated[
     str,
+    StringConstraints(min_length=1, max_length=1024),
     BeforeValidator(_named),
-    Field(min_length=1, max_length=1024),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+                {
+                    "type": "object",
+                    "properties": {"id": {"type": "string"}},
+                    "required": ["id"],
+                    "additionalProperties": False,
+                },
             ]
         }
     ),
@@ -71,6 +79,11 @@ class SpeechManner(SpeechOptions):
             if None not in (mine := getattr(self, name), its := getattr(self, other)) and mine != its:
                 raise PydanticCustomError("conflict", f"{name} and {other} are the same option; they differ here", {})
         return self
+
+    def sent_as(self, field: str) -> str:
+        """The name by which the body has this option."""
+        other = OTHER_NAMES.get(field, field)
+        return other if other in self.model_fields_set and field not in self.model_fields_set else field
 
     def to_request(self, model: str, voice: str) -> SpeechRequest:
         """Without a text. `model` and `voice` as this server calls them."""

@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_models.bodies import lower
 from api_models.fields import (
     FOLDER_NAMES,
+    PRINTABLE,
+    STRIPPED,
     Aliases,
     Description,
     FolderName,
-    Line,
     ListedAliases,
     ListedTags,
     Tags,
@@ -50,7 +51,7 @@ FormDefaults = Annotated[
     WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
 ]
 VoiceSort = Annotated[Literal["name", "created_date", "duration", "usage_count", "last_used"], BeforeValidator(lower)]
-VoiceTag = Annotated[Line, Field(max_length=50)]
+VoiceTag = Annotated[str, StringConstraints(max_length=50), STRIPPED, PRINTABLE]
 TAG = Field(None, description="only voices with this tag")
 
 

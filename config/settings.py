@@ -379,6 +379,7 @@ class ConcatenationSettings(ExportSettings):
     trim_threshold_ms: int = Field(200, ge=50, le=1000, description="least milliseconds of silence that are cut")
 
 
+OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15")
 ShortName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -391,12 +392,17 @@ class OpenAISettings(Section):
         description="voices for OpenAI's names, as in `{alloy: narrators/anna}`; the others get the engine's own",
     )
     models: dict[ShortName, ShortName | None] = Field(
-        {"tts-1": None, "tts-1-hd": None, "gpt-4o-mini-tts": None, "gpt-4o-mini-tts-2025-12-15": None},
-        description="other names of models, such as `{tts-1: turbo}`; null = the engine's default",
+        dict.fromkeys(OPENAI_MODELS),
+        description="other names of models, such as `{tts-1: turbo}`; null = the engine's default; OpenAI's stay known",
     )
     dictation_idle_s: float = Field(
         60.0, gt=0, le=3600, description="seconds that a WebSocket may be silent on both sides before it is closed"
     )
+
+    @field_validator("models")
+    @classmethod
+    def _beside_openais(cls, models: dict[str, str | None]) -> dict[str, str | None]:
+        return {**dict.fromkeys(OPENAI_MODELS), **models}
 
 
 class LoggingSettings(Section):

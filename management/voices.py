@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,11 +107,7 @@ class Voices:
                 return file
         except InvalidPath as error:
             refusal = error
-        stem = name.rpartition(".")[0] if is_audio(name) else name
-        in_any_folder = [] if "/" in name else self.store.shelf.stemmed(stem)
-        if stem != name:
-            in_any_folder = [file for file in in_any_folder if fold(file.filename) == fold(name)]
-        for found in (self.store.shelf.named(name), self.store.shelf.called(name), in_any_folder):
+        for found in (self.store.shelf.named(name), self.store.shelf.called(name), self._in_any_folder(name)):
             there = [file for file in found if self._is_there(file)]
             if there:
                 return _only(there, name, field)
@@ -149,6 +145,14 @@ class Voices:
                     there[file.path.resolve()] = file
         return _only([*there.values()], name, field) if there else None
 
+    def _in_any_folder(self, name: str) -> list[StoredFile]:
+        """The voices by their file name, with or without extension."""
+        if "/" in name:
+            return []
+        stem = name.rpartition(".")[0] if is_audio(name) else name
+        found = self.store.shelf.stemmed(stem)
+        return found if stem == name else [file for file in found if fold(file.filename) == fold(name)]
+
     def _is_there(self, file: StoredFile) -> bool:
         return file.path.is_file()
 
@@ -181,16 +185,21 @@ class Voices:
             check=check,
         )
 
-    def create(self, source: BinaryIO, name: str, *, consent: str | None, max_bytes: int) -> StoredFile:
+    def create(
+        self, source: BinaryIO, name: str, *, consent: str | None, max_bytes: int, taken: Collection[str] = ()
+    ) -> StoredFile:
         """Take in the sample of a voice that gets an id, `about[ID]`, which is one of its names from then on.
 
-        `consent` is the id of one in the library of consents. Raises NameTaken if the name means a voice already, and
-        what `AudioStore.put` raises.
+        `consent` is the id of one in the library of consents, `taken` are names that mean voices outside the library.
+        Raises NameTaken if the name means a voice already, and what `AudioStore.put` raises.
         """
+        elsewhere = {fold(other) for other in taken}
+        if fold(name) in elsewhere:
+            raise NameTaken(f"{name} is the name of a voice already", detail={"alias": name})
         identity = f"{ID_PREFIX}{uuid4().hex}"
         said = {"name": name, ID: identity, **({"consent": consent} if consent else {})}
         stem = word(name)
-        is_taken = stem == NO_WORD or self.store.shelf.stemmed(stem)
+        is_taken = stem == NO_WORD or fold(stem) in elsewhere or self._meant(stem)  # a file name is a name, too
         return self.store.put(
             source,
             identity if is_taken else stem,
@@ -274,7 +283,7 @@ class Voices:
 
     def _meant(self, alias: str) -> set[str]:
         """The paths of all voices that an alias would find or be mistaken for."""
-        found = [*self.store.shelf.called(alias), *self.store.shelf.named(alias), *self.store.shelf.stemmed(alias)]
+        found = [*self.store.shelf.called(alias), *self.store.shelf.named(alias), *self._in_any_folder(alias)]
         with suppress(InvalidPath, AmbiguousVoice):
             found += [file for file in [self._at(alias, "aliases")] if file]
         return {file.relative for file in found if self._is_there(file)}

@@ -27,6 +27,7 @@ PAGES = [
 ]
 HOST = "127.0.0.1:7860"
 DEFAULT_URL = f"http://{HOST}"
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")  # within the repository
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -124,5 +125,13 @@ def same_shape(real: Any, written: Any) -> bool:
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
     for page in pages:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+            aim = page.parent / target if target else page
+            assert aim.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(aim), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are linked by, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 
 from api_models.openai import Consent, ConsentChanges, ConsentDeleted, ConsentList, ConsentQuery, CreateConsent
 from management.stored import StoredFile
+from resilience.errors import InvalidAudio, UnsupportedAudio
 from routes.deps import LibrariesDep, in_heavy_thread, json_only
-from routes.openai.envelope import FAILURES
+from routes.openai.envelope import FAILURES, blamed_on
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 
 router = APIRouter(prefix="/v1/audio/voice_consents", tags=["openai"], route_class=UploadRoute, responses=FAILURES)
@@ -27,14 +28,15 @@ async def create_consent(
     libraries: LibrariesDep,
 ) -> Consent:
     """Keep the recording. Nobody listens to what is said in it."""
-    file = await in_heavy_thread(
-        request,
-        libraries.consents.add,
-        form.recording.file,
-        name=form.name,
-        language=form.language,
-        max_bytes=SAMPLE_BYTES,
-    )
+    with blamed_on("recording", InvalidAudio, UnsupportedAudio):
+        file = await in_heavy_thread(
+            request,
+            libraries.consents.add,
+            form.recording.file,
+            name=form.name,
+            language=form.language,
+            max_bytes=SAMPLE_BYTES,
+        )
     return _consent(file)
 
 

@@ -9,12 +9,11 @@ from contextlib import aclosing, suppress
 from typing import Final, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.responses import Response
 
 import mastering
 from api_models.dictation import (
-    MESSAGES,
     Audio,
     Cancel,
     Done,
@@ -35,9 +34,9 @@ from routes.delivery import check_live
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep
 from routes.errors import told_in_envelope
 from routes.live import STALLED_AFTER_S
-from routes.openai.envelope import sentence_of
 from routes.openai.events import usage
-from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at, request_of
+from routes.openai.messages import Messages
+from routes.openai.speech import MEDIA_TYPES, SAMPLE_RATE, encoder_at, named_as_sent, request_of
 from security.origins import is_welcome
 from utils.audio.join import Brake, Samples
 from utils.audio.live_encode import LiveEncoder
@@ -73,10 +72,11 @@ async def dictate(socket: WebSocket, core: CoreDep, host: HostDep, voices: Voice
             raise InvalidRequest("the first message must be of the type 'start'", field="type")
         engine = host.info or await host.wait_until_ready()
         request = await asyncio.to_thread(request_of, start, engine, voices, settings)
-        async with core.dictation(request) as dictation:
-            check_live(dictation.manner.options)
-            script = Script(dictation.manner.options.language, settings.api.max_text_length)
-            await Session(wire, start, dictation, script).run()
+        with named_as_sent(start):
+            async with core.dictation(request) as dictation:
+                check_live(dictation.manner.options)
+                script = Script(dictation.manner.options.language, settings.api.max_text_length)
+                await Session(wire, start, dictation, script).run()
     except WebSocketDisconnect:
         logger.info("dictation left by its client")
     except TimeoutError:
@@ -91,6 +91,7 @@ class Wire:
     def __init__(self, socket: WebSocket, idle_s: float) -> None:
         self._socket = socket
         self._idle_s = idle_s
+        self._messages = Messages()
 
     async def receive(self) -> Message:
         """The next message. Raises NothingCame and InvalidRequest."""
@@ -101,10 +102,7 @@ class Wire:
             raise NothingCame(f"nothing came and nothing was spoken for {self._idle_s:g} seconds") from None
         if frame["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(frame["code"])
-        try:
-            return MESSAGES.validate_json(frame.get("text") or b"")
-        except ValidationError as error:
-            raise _refusal(error) from error
+        return self._messages.read(frame.get("text") or "")
 
     async def tell(self, message: BaseModel) -> None:
         async with asyncio.timeout(STALLED_AFTER_S):
@@ -248,17 +246,3 @@ class Session:
             seed=manner.seed,
             warnings=manner.ignored,
         )
-
-
-def _refusal(error: ValidationError) -> InvalidRequest:
-    """What is wrong with a message. Its location begins with the type of the message, as that of a body with `body`."""
-    fault = error.errors()[0]
-    kind, location = fault["type"], [part for part in fault["loc"][1:] if isinstance(part, str)]
-    if kind == "json_invalid":
-        refusal = InvalidRequest("the message is no JSON", field="", kind=kind)
-        refusal.detail[0]["loc"] = ["body"]
-        return refusal
-    if not location:
-        known = "start, text, flush, cancel, end"
-        return InvalidRequest(f"a message is an object whose type is one of: {known}", field="type")
-    return InvalidRequest(sentence_of(fault), field=location[0], kind=kind)

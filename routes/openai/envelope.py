@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from api_models.openai import ErrorBody, ErrorEnvelope, bounds
+from resilience.errors import SpeechError
 from utils.media_types import FORM, media_type
 
 # Native codes under other names; the rest keep theirs, in lower case. None: the status says it all.
@@ -60,6 +62,16 @@ FAILURES: dict[int | str, dict[str, Any]] = {  # of every address, for OpenAPI
 }
 
 
+@contextmanager
+def blamed_on(field: str, *kinds: type[SpeechError]) -> Iterator[None]:
+    """Failures of these kinds come from this field of the request, and name it."""
+    try:
+        yield
+    except kinds as error:
+        error.detail = [{"type": "value_error", "loc": ["body", field], "msg": error.message}]
+        raise
+
+
 def is_spoken(scope: Scope) -> bool:
     """True for the addresses whose clients expect OpenAI's envelope."""
     path: str = scope["path"]
@@ -89,9 +101,12 @@ def refusal(status: int, request: Request, otherwise: str) -> str:
     }.get(status, otherwise)
 
 
-def sentence_of(fault: Mapping[str, Any]) -> str:
-    """What is wrong with a field, in the words that OpenAI's clients look for. `fault` is the validator's own."""
-    kind, field = fault["type"], _param(fault["loc"])
+def sentence_of(fault: Mapping[str, Any], names: Mapping[str, str] = FIELDS) -> str:
+    """What is wrong with a field, in the words that OpenAI's clients look for. `fault` is the validator's own.
+
+    `names` are those that fields have here instead of their own.
+    """
+    kind, field = fault["type"], _param(fault["loc"], names)
     if _is_unreadable(fault):
         return UNREADABLE
     code = _code(kind)
@@ -110,10 +125,10 @@ def sentence_of(fault: Mapping[str, Any]) -> str:
     return f"Invalid value for '{field}': {fault['msg']}"
 
 
-def _param(location: Sequence[Any]) -> str | None:
+def _param(location: Sequence[Any], names: Mapping[str, str] = FIELDS) -> str | None:
     """The field at the top of the body; an item of a list is told by its list."""
     named = [part for part in location[1:] if isinstance(part, str)]
-    return FIELDS.get(named[0], named[0]) if named else None
+    return names.get(named[0], named[0]) if named else None
 
 
 def _is_unreadable(fault: Mapping[str, Any]) -> bool:

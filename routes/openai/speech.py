@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 
 from fastapi import APIRouter, Depends, Request
@@ -16,9 +17,10 @@ from config.settings import Settings, SpeechSettings
 from engines.base import EngineInfo
 from management.voices import Voices
 from planning import SpeechRequest
+from resilience.errors import InvalidPath, InvalidRequest
 from routes.deps import CoreDep, HostDep, SettingsDep, VoicesDep, json_only, unless_client_leaves
 from routes.live import Bare, Framing, live_audio
-from routes.openai.envelope import FAILURES
+from routes.openai.envelope import FAILURES, blamed_on
 from routes.openai.events import SpeechEvents
 from routes.openai.names import find_model, find_voice
 from utils.audio.formats import Bitrates
@@ -71,17 +73,30 @@ async def create_speech(
         speech = request_of(body, engine, voices, settings)
         return speech, core.options(speech)
 
-    speech, options = await asyncio.to_thread(understood)
+    with named_as_sent(body):
+        speech, options = await asyncio.to_thread(understood)
     stream = core.stream_speech(speech, keep=settings.openai.save if body.save is None else body.save)
     framing: Framing = Bare(MEDIA_TYPES[body.response_format])
     if body.stream_format == "sse":
         framing = SpeechEvents(body.input)
     encoder = partial(encoder_at, format_name=body.response_format, bitrates=mastering.bitrates(options))
-    answer = await live_audio(request, stream, encoder, framing, AsyncExitStack(), tells_seed=True)
+    with named_as_sent(body), blamed_on(body.sent_as("project"), InvalidPath):
+        answer = await live_audio(request, stream, encoder, framing, AsyncExitStack(), tells_seed=True)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["OpenAI-Processing-Ms"] = str(round(1000 * (time.perf_counter() - began_at)))
     return answer
+
+
+@contextmanager
+def named_as_sent(body: SpeechManner) -> Iterator[None]:
+    """A field at fault has the name that the client gave it."""
+    try:
+        yield
+    except InvalidRequest as error:
+        location = error.detail[0]["loc"]
+        location[-1] = body.sent_as(location[-1])
+        raise
 
 
 def request_of(body: SpeechManner, engine: EngineInfo, voices: Voices, settings: Settings) -> SpeechRequest:

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Form, Request, Response
 from api_models.openai import CreateVoice, Voice, VoiceDeleted, VoiceList
 from management.stored import Selection, StoredFile
 from management.voices import ID, Voices
-from resilience.errors import FileMissing, InvalidRequest
+from resilience.errors import FileMissing, InvalidAudio, InvalidRequest, UnsupportedAudio
 from routes.deps import HostDep, LibrariesDep, SettingsDep, VoicesDep, in_heavy_thread
-from routes.openai.envelope import FAILURES
-from routes.openai.names import OPENAI_VOICES, STARTED_AT
+from routes.openai.envelope import FAILURES, blamed_on
+from routes.openai.names import STARTED_AT, lost_names, names_beside_library
 from routes.uploads import FIELD_BYTES, MOST_FIELDS, SAMPLE_BYTES, UploadRoute
 from utils.media_types import is_json
 from utils.text.fold import fold
@@ -45,10 +45,11 @@ router = APIRouter(prefix="/v1/audio", tags=["openai"], route_class=SampleRoute,
 @router.get("/voices", summary="List voices (OpenAI)", response_model=VoiceList)
 async def list_voices(voices: VoicesDep, host: HostDep, settings: SettingsDep, legacy: bool = False) -> Response:
     """The voices of the library, those of the engine, and OpenAI's names."""
-    own = host.info.models[0].voices if host.info else ()
-    names = [*own, *settings.openai.voices, *OPENAI_VOICES]
+    engine, mapped = host.info, settings.openai.voices
 
     def listed() -> str:
+        lost = lost_names(engine.models[0], voices, mapped) if engine else []
+        names = [name for name in names_beside_library(engine, mapped) if name not in lost]
         found = [*_recorded(voices), *_built_in(names)]
         return VoiceList(data=found, voices=[voice.id for voice in found] if legacy else found).model_dump_json()
 
@@ -64,6 +65,8 @@ async def create_voice(
     request: Request,
     form: Annotated[CreateVoice, Form(media_type="multipart/form-data")],
     libraries: LibrariesDep,
+    host: HostDep,
+    settings: SettingsDep,
 ) -> Voice:
     """Keep the sample in the library of voices, under an id of its own. A name that means a voice already is 400."""
     if form.consent is not None:
@@ -71,14 +74,16 @@ async def create_voice(
             await asyncio.to_thread(libraries.consents.get, form.consent)
         except FileMissing as error:
             raise InvalidRequest(error.message, field="consent") from error
-    file = await in_heavy_thread(
-        request,
-        libraries.voices.create,
-        form.audio_sample.file,
-        form.name,
-        consent=form.consent,
-        max_bytes=SAMPLE_BYTES,
-    )
+    with blamed_on("audio_sample", InvalidAudio, UnsupportedAudio):
+        file = await in_heavy_thread(
+            request,
+            libraries.voices.create,
+            form.audio_sample.file,
+            form.name,
+            consent=form.consent,
+            max_bytes=SAMPLE_BYTES,
+            taken=names_beside_library(host.info, settings.openai.voices),
+        )
     return _voice(file)
 
 
@@ -95,7 +100,7 @@ def _recorded(voices: Voices) -> list[Voice]:
 
 
 def _built_in(names: Iterable[str]) -> list[Voice]:
-    return [Voice(id=name, name=name, created_at=STARTED_AT, type="built_in") for name in dict.fromkeys(names)]
+    return [Voice(id=name, name=name, created_at=STARTED_AT, type="built_in") for name in names]
 
 
 def _voice(file: StoredFile) -> Voice:

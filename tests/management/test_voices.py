@@ -274,6 +274,8 @@ def test_an_alias_is_not_what_another_voice_is_found_by_already(voices: Voices) 
 
     with pytest.raises(NameTaken):
         add(voices, "ben.wav", aliases=["Anna"])
+    with pytest.raises(NameTaken):
+        add(voices, "ben.wav", aliases=["anna.wav"])
 
 
 def test_a_voice_keeps_its_aliases_when_they_are_said_again(voices: Voices) -> None:

@@ -79,7 +79,7 @@ class _Bare:
 
 
 class _Av:
-    """mp3, aac and flac frame by frame, opus in pages of 20 ms."""
+    """mp3, aac and flac frame by frame, opus in pages of 40 ms."""
 
     def __init__(self, coding: Coding, sample_rate: int, bitrate_kbps: int | None = None, gain: float = 1.0) -> None:
         self._sink = _Sink()

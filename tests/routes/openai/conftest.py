@@ -16,10 +16,11 @@ from tests.serving import Server, serving
 def named_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {
         "CHATTERBOX_OPENAI__VOICES": "{alloy: narrators/anna, marin: nobody, boss: narrators/anna}",
-        "CHATTERBOX_OPENAI__MODELS": "{tts-1: null, Resemble AI/small: espeak-world, lost: turbo}",
+        "CHATTERBOX_OPENAI__MODELS": "{Resemble AI/small: espeak-world, tts-1-hd: turbo, lost: turbo}",
     }
     data_dir = tmp_path_factory.mktemp("openai")
-    with serving(data_dir, "--engine", "embedded", environment=environment) as running:
+    ready = ("serving on", "engine ready", "openai.voices maps marin to nobody, which is no voice")
+    with serving(data_dir, "--engine", "embedded", environment=environment, ready=ready) as running:
         with running.client() as client:
             assert upload_voice(client, "anna.wav", vowels_wav(255), folder_path="narrators").status_code == 200
         yield running

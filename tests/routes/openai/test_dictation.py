@@ -132,6 +132,45 @@ def test_a_text_with_nothing_to_say_is_silence(server: Server, text: str) -> Non
     assert dictation.sentences == ["Hello."]
 
 
+def test_a_character_may_be_cut_in_two_by_who_writes_in_utf_16(server: Server) -> None:
+    with dictating(server) as dictation:
+        for half in ("Hello \ud83d", "\ude00 there.", "\ud83d", "", "\ude00"):  # as JavaScript cuts an emoji
+            dictation.tell("text", text=half)
+        dictation.tell("end")
+        code = dictation.hear_out()
+
+    assert code == 1000
+    assert "".join(dictation.sentences).replace(" ", "") == "Hello\U0001f600there.\U0001f600"
+
+
+def test_half_a_character_is_forgotten_with_what_is_cancelled(server: Server) -> None:
+    with dictating(server) as dictation:
+        dictation.tell("text", text="Hello \ud83d")
+        dictation.tell("cancel")
+        dictation.hear_until("cancelled")
+        dictation.tell("text", text="Hello.")
+        dictation.tell("end")
+        dictation.hear_out()
+
+    assert dictation.sentences == ["Hello."]
+
+
+@pytest.mark.parametrize(
+    "texts", [["a\ud83d", "b"], ["\ude00"], ["a\ud83d"], ["a\ud83d", "\ud83d"], ["a\ud83db"]], ids=ascii
+)
+def test_half_a_character_that_stays_alone_is_refused(server: Server, texts: list[str]) -> None:
+    with dictating(server) as dictation:
+        with suppress(ConnectionClosed):  # by a refusal of the first of them
+            for text in texts:
+                dictation.tell("text", text=text)
+            dictation.tell("end")
+        closed_with = dictation.hear_out()
+
+    assert closed_with == 1008
+    assert dictation.events[-1]["error"]["param"] == "text"
+    assert "half of a character" in dictation.events[-1]["error"]["message"]
+
+
 # Being silent
 
 
@@ -210,6 +249,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ({"speed": "fast"}, "speed", "invalid_type"),
         ({"response_format": "ogg"}, "response_format", "invalid_value"),
         ({"language": "tlh"}, "language", "invalid_value"),
+        ({"lang_code": "tlh"}, "lang_code", "invalid_value"),
         ({"voise": "alloy"}, "voise", "invalid_value"),
         ({"voice": None}, "voice", "missing_required_parameter"),
         ({"normalize_audio": True}, "normalize_audio", "invalid_value"),
@@ -254,6 +294,7 @@ def test_a_wrong_message_ends_the_dictation_and_says_why(
 
     assert closed_with == 1008
     assert dictation.events[-1]["error"]["param"] == param
+    assert "'input'" not in dictation.events[-1]["error"]["message"]
 
 
 def test_more_than_can_wait_is_refused(server: Server) -> None:

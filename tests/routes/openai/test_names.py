@@ -12,7 +12,7 @@ import pytest
 from engines.base import EngineInfo, ModelInfo
 from management.libraries import Libraries
 from resilience.errors import AmbiguousVoice, ModelNotFound, VoiceNotFound
-from routes.openai.names import OPENAI_VOICES, find_model, find_voice, model_names
+from routes.openai.names import OPENAI_VOICES, find_model, find_voice, lost_names, model_names
 from tests.management.sounds import MAX_BYTES, opened, tone
 
 
@@ -108,6 +108,15 @@ def test_the_default_voice_of_the_server_is_the_first_of_them(libraries: Librari
 def test_a_name_that_is_mapped_to_nobody_is_not_taken_for_another_voice(libraries: Libraries) -> None:
     with pytest.raises(VoiceNotFound, match="nova is the voice gone"):
         found(libraries, "nova", {"nova": "gone"})
+
+
+def test_names_that_the_settings_map_to_no_single_voice_are_lost(libraries: Libraries) -> None:
+    add(libraries, "narrators/anna.wav")
+    for folder in ("a", "b"):
+        add(libraries, f"{folder}/ben.wav")
+    mapped = {"alloy": "anna", "nova": "clara", "clara": "gone", "onyx": "gone", "echo": "ben", "sage": "../x"}
+
+    assert lost_names(model(), libraries.voices, mapped) == ["onyx", "echo", "sage"]
 
 
 def test_what_several_voices_answer_to_is_not_guessed(libraries: Libraries) -> None:

@@ -203,6 +203,7 @@ def test_a_name_that_the_settings_give_to_nobody_is_refused(named: httpx.Client)
 
     assert failure(reply) == (400, "voice", "voice_not_found")
     assert "nobody" in message(reply)
+    assert "/v1/audio/voices" in message(reply)
 
 
 def test_an_unknown_voice_is_refused_with_where_to_find_the_others(client: httpx.Client) -> None:
@@ -350,7 +351,15 @@ def test_what_is_to_be_kept_is_in_the_outputs_library(named: httpx.Client, named
 
 
 def test_a_folder_outside_the_library_is_refused(named: httpx.Client) -> None:
-    assert failure(say(named, save=True, project="../elsewhere")) == (400, None, "invalid_path")
+    for kept, field in ((True, "project"), (False, "project"), (False, "folder")):
+        assert failure(say(named, save=kept, **{field: "../elsewhere"})) == (400, field, "invalid_path")
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/speech/", "//v1/audio/speech", "/audio/speech/"])
+def test_a_slash_too_many_does_no_harm(client: httpx.Client, path: str) -> None:
+    body = {"model": "tts-1", "input": "Hello there.", "voice": "alloy", "seed": 3}
+
+    assert heard(client.post(path, json=body)) == heard(say(client, seed=3))
 
 
 # Pages of other origins

@@ -28,9 +28,9 @@ def encoded(waveform: Waveform, format_name: str, **bitrates: int) -> bytes:
     return file.getvalue()
 
 
-def streamed(waveform: Waveform, format_name: str, size: int = 4800) -> list[bytes]:
+def streamed(waveform: Waveform, format_name: str, size: int = 4800, **bitrates: int) -> list[bytes]:
     """What leaves with each piece, and with the end."""
-    encoder = live_encoder(format_name, waveform.sample_rate, Bitrates())
+    encoder = live_encoder(format_name, waveform.sample_rate, Bitrates(**bitrates))
     pieces = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
     return [*(encoder.encode(piece) for piece in pieces), encoder.finish()]
 
@@ -105,6 +105,15 @@ def test_a_file_has_about_the_bit_rate_that_was_asked_for(format_name: str, kbps
     content = encoded(spoken(duration_s=8.0), format_name, **{format_name: kbps})
 
     assert len(content) * 8 / 8.0 / 1000 == pytest.approx(kbps, rel=0.4)
+
+
+@pytest.mark.parametrize("kbps", [32, 64, 128])
+def test_opus_takes_for_a_voice_what_it_was_told_and_its_pages_beside_it(kbps: int) -> None:
+    sound = vowels(200, 8.0)
+    file, live = encoded(sound, "opus", opus=kbps), b"".join(streamed(sound, "opus", opus=kbps))
+
+    assert len(file) / 1000 == pytest.approx(kbps, rel=0.05)
+    assert len(live) / 1000 == pytest.approx(kbps + 6, rel=0.05)
 
 
 @each_format
