@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from management.companions import COMPANION_LIMIT
 from tests.libraries import OUTPUTS, code, faults
 from tests.listen import loudness_lufs, read
 from tests.management.sounds import comes_true
@@ -343,6 +344,39 @@ def test_the_result_is_listed_with_its_sources_and_all_that_was_done(
     assert companion["type"] == "concat"
     assert companion["timeline"] == reply["metadata"]["processing_details"]
     assert companion["timings"].keys() == {"plan_s", "join_s"}
+
+
+def companion_of(server: Server, reply: dict[str, Any]) -> dict[str, Any]:
+    path = server.data_dir / Path(reply["files"][0]["path"]).with_suffix(".json")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_companion_holds_what_was_asked_of_each_file(client: httpx.Client, server: Server, sounds: Any) -> None:
+    own = {"source": "joined/f2.wav", "gain_db": 1.0, "fade_in_ms": 50, "title": "Zwei"}
+
+    reply = described(client, ["joined/f1.wav", "(1s)", own], chapters=True, export_formats=["mp3"])
+
+    companion = companion_of(server, reply)
+    assert companion["parts"] == ["joined/f1.wav", "(1s)", own]
+    assert [chapter["title"] for chapter in companion["chapters"]] == ["f1", "Zwei"]
+    assert companion["chapters"][1]["start_s"] == pytest.approx(reply["chapters"][1]["start_seconds"])
+    listed = OUTPUTS.listed(client, search=reply["output_files"][0])
+    assert "parts" not in listed[0]["parameters"]
+
+
+def test_the_companion_of_ten_thousand_uploads_can_be_read(client: httpx.Client, server: Server, sounds: Any) -> None:
+    segments = [{"type": "upload", "index": 0, "gain_db": 1}] * 10_000
+    options = {"pause_duration_ms": 50, "crossfade_ms": 5, "chapters": True, "project": "many", **PLAIN}
+    form = {"request_json": (None, json.dumps({"segments": segments, **options}, separators=(",", ":")))}
+    upload = ("x" * 1000 + ".wav", wav(tone(0.005)))
+
+    reply = client.post(MIXED, params={"response_mode": "url"}, files={**form, "uploaded_files": upload})
+
+    assert reply.status_code == 200
+    (path,) = (server.data_dir / "outputs" / "many").glob("*.json")
+    assert path.stat().st_size < COMPANION_LIMIT
+    assert len(json.loads(path.read_text(encoding="utf-8"))["parts"]) == 10_000
 
 
 def test_a_name_can_be_given_once_unless_it_may_be_replaced(client: httpx.Client, sounds: Any, folder: str) -> None:
