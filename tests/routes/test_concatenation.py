@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from api_models.concatenation import ConcatenationBody, MixedConcatenationBody
 from management.companions import COMPANION_LIMIT
 from tests.libraries import OUTPUTS, code, faults
 from tests.listen import loudness_lufs, read
@@ -457,6 +458,23 @@ def test_a_warning_says_what_has_no_effect(
     (said,) = described(client, named(*names), **fields)["warnings"]
 
     assert said.startswith(warning)
+
+
+@pytest.mark.parametrize("path", [CONCAT, MIXED])
+def test_null_means_the_default(client: httpx.Client, sounds: Any, path: str) -> None:
+    model = ConcatenationBody if path == CONCAT else MixedConcatenationBody
+    options = {name: None for name in model.model_fields if name not in ("files", "segments")}
+    own = {"source": "joined/f2.wav", "gain_db": None, "fade_in_ms": None, "fade_out_ms": None, "title": None}
+
+    def asked(options: dict[str, Any], own: dict[str, Any]) -> httpx.Response:
+        if path == CONCAT:
+            return client.post(CONCAT, json={"files": ["joined/f1.wav", own], **options})
+        return mixed(client, [SERVER_FILE, {"type": "server_file", **own}], [], **options)
+
+    reply = asked(options, own)
+
+    assert reply.status_code == 200, reply.text
+    assert reply.content == asked({}, {"source": "joined/f2.wav"}).content
 
 
 # Faults
