@@ -653,12 +653,12 @@ def long_files(server: Server) -> list[str]:
 
 
 def in_the_making(server: Server) -> bool:
-    return any(TEMPORARY_PREFIX in path.name for path in (server.data_dir / "outputs").iterdir())
+    return any(TEMPORARY_PREFIX in path.name for path in (server.data_dir / "outputs").rglob("*"))
 
 
 def test_a_client_that_leaves_stops_the_work_and_leaves_nothing(server: Server, long_files: list[str]) -> None:
     before = {path for path in server.data_dir.rglob("*") if "sqlite" not in path.name}
-    body = {"files": long_files, **PLAIN, "export_formats": ["mp3", "opus"]}
+    body = {"files": long_files, **PLAIN, "export_formats": ["mp3", "opus"], "project": "left/alone"}
 
     def ask() -> None:
         with server.client() as client, pytest.raises(httpx.ReadTimeout):
