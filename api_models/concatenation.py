@@ -108,7 +108,7 @@ class FileItem(Clip):
 
     def part(self) -> ClipRequest | Silence:
         duration_ms = _silence(self.source)
-        return self.request(self.source) if duration_ms is None else Silence(self.source.strip(), duration_ms)
+        return self.request(self.source) if duration_ms is None else Silence(self.source, duration_ms)
 
 
 class ServerFileSegment(Clip):
@@ -192,8 +192,12 @@ class JoinBody(RequestBody):
     chapters: bool | None = Field(
         None, description="mark where each file begins, in the reply and in mp3, opus and flac files (null: false)"
     )
-    output_filename: Annotated[Title, AfterValidator(_stem)] | None = Field(
-        None, description="name of the result, without extension (null: a generated one)", examples=["chapter-1"]
+    output_filename: Annotated[str, AfterValidator(_stem)] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="name of the result, without extension (null: a generated one)",
+        examples=["chapter-1"],
     )
     overwrite: bool | None = Field(
         None, description="true = `output_filename` may be there already, and is replaced (null: false)"
@@ -261,7 +265,7 @@ class MixedConcatenationBody(JoinBody):
 
 def _part(segment: Segment, uploads: Sequence[Borrowed]) -> ClipRequest | Silence:
     if isinstance(segment, SilenceSegment):
-        return Silence(segment.source.strip(), _silence(segment.source) or 0)
+        return Silence(segment.source, _silence(segment.source) or 0)
     if isinstance(segment, UploadSegment):
         upload = uploads[segment.index]
         return segment.request(upload.relative, upload)

@@ -210,7 +210,7 @@ class Outputs:
         """Raise NameTaken if a generation of this name is there, or one that differs in case alone; InvalidPath for
         what can be no name.
         """
-        if len(relative_parts(f"{stem}.json")) > 1:
+        if len(relative_parts(stem)) > 1:
             raise InvalidPath(f"{stem!a} is not a file name: name the folder apart")
         target = self.folder(folder)
         if not overwrite and any((target / f"{stem}{suffix}").exists() for suffix in (*EXTENSIONS, ".json")):

@@ -506,6 +506,11 @@ def untouched(server: Server) -> Iterator[None]:
         (["joined/f1.wav", "joined/f2.wav"], {"project": "../out"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "a/b"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "../b"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": " b"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "b "}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "\t"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "nul"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", " (1s)"], {}, 400, "INVALID_PATH"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(
@@ -514,6 +519,8 @@ def test_what_cannot_be_joined_is_refused(
     reply = refused(client, files, **fields)
 
     assert code(reply) == (status, error_code)
+    if "output_filename" in fields:
+        assert ascii(fields["output_filename"]) in reply.json()["error"]
     if not fields:
         assert files[1].rpartition("/")[2].rpartition("\\")[2] in reply.json()["error"]
 
@@ -525,6 +532,8 @@ def test_what_cannot_be_joined_is_refused(
         (["joined/f1.wav", "joined/f2.wav", "(5ms)"], {}, ["files", 2]),
         (["joined/f1.wav", "(11s)"], {}, ["files", 1]),
         (["(pause)", "joined/f1.wav"], {}, ["files", 0]),
+        (["joined/f1.wav", "(1 s)"], {}, ["files", 1]),
+        (["joined/f1.wav", "(1S)"], {}, ["files", 1]),
         ([{"source": "(1s)", "gain_db": 3}, "joined/f1.wav"], {}, ["files", 0]),
         ([{"source": "joined/f1.wav", "gain": 3}, "joined/f1.wav"], {}, ["files", 0, "gain"]),
         ([{"source": "joined/f1.wav", "gain_db": 99}, "joined/f1.wav"], {}, ["files", 0, "gain_db"]),
@@ -569,6 +578,7 @@ SERVER_FILE = {"type": "server_file", "source": "joined/f1.wav"}
         ([SERVER_FILE, {"type": "file", "source": "x"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "(5ms)"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "f2.wav"}], 0, 422, ["segments", 1]),
+        ([SERVER_FILE, {"type": "silence", "source": " (1s)"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "(1s)", "gain_db": 1}], 0, 422, ["segments", 1, "gain_db"]),
         ([SERVER_FILE], 0, 422, ["segments"]),
         ([], 0, 422, ["segments"]),
