@@ -64,6 +64,7 @@ def sounds(server: Server) -> dict[str, Samples]:
     (folder / "fast.wav").write_bytes(wav(made["fast"], 44_100))
     (folder / "noaudio.wav").write_bytes(b"RIFF, but nothing more")
     (folder / "notes.txt").write_text("no audio")
+    (folder / "brief.wav").write_bytes(wav(tone(0.09)))
     return made
 
 
@@ -450,14 +451,18 @@ def test_chapters_are_in_the_reply_and_in_the_files(client: httpx.Client, sounds
         (["f1", "f2"], {"seed": 4}, "seed has no effect"),
         (["f1", "f2"], {"crossfade_ms": 1000}, "crossfades shorter than 1000 ms"),
         (["f1", "f2"], {"level_lufs": -20}, "level_lufs has no effect without normalize_levels"),
+        (["f1", "f2"], {"crossfade_ms": 5000, "pause_duration_ms": 600}, "fades at pauses shorter than 2500 ms"),
+        (["loud", "loud"], {"crossfade_ms": 1000}, "louder than full scale in the crossfade to the clip before"),
     ],
 )
-def test_a_warning_says_what_has_no_effect(
-    client: httpx.Client, sounds: Any, names: list[str], fields: dict[str, Any], warning: str
+def test_a_warning_says_what_is_not_as_one_might_think(
+    client: httpx.Client, server: Server, sounds: Any, names: list[str], fields: dict[str, Any], warning: str
 ) -> None:
-    (said,) = described(client, named(*names), **fields)["warnings"]
+    reply = described(client, named(*names), **fields)
 
+    (said,) = reply["warnings"]
     assert said.startswith(warning)
+    assert companion_of(server, reply)["warnings"] == [said]
 
 
 @pytest.mark.parametrize("path", [CONCAT, MIXED])
@@ -503,6 +508,7 @@ def untouched(server: Server) -> Iterator[None]:
         (["joined/f1.wav", "joined\\f2.wav"], {}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/noaudio.wav"], {}, 400, "INVALID_AUDIO"),
         (["joined/f1.wav", "joined/notes.txt"], {}, 400, "INVALID_AUDIO"),
+        (["joined/f1.wav", "joined/brief.wav"], {}, 400, "INVALID_AUDIO"),
         (["joined/f1.wav", "joined/f2.wav"], {"project": "../out"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "a/b"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "../b"}, 400, "INVALID_PATH"),
