@@ -482,6 +482,19 @@ def test_null_means_the_default(client: httpx.Client, sounds: Any, path: str) ->
     assert reply.content == asked({}, {"source": "joined/f2.wav"}).content
 
 
+def test_a_file_that_was_cut_is_joined_and_named(client: httpx.Client, server: Server, sounds: Any) -> None:
+    content = wav(sounds["f5"])
+    cut = content[: len(content) // 2]
+    (server.data_dir / "outputs" / "joined" / "cut.wav").write_bytes(cut)
+
+    reply = described(client, named("f1", "cut", "cut"))
+    uploaded = mixed(client, [SERVER_FILE, {"type": "upload", "index": 0}], [cut])
+
+    assert reply["warnings"] == ["shorter than their heads say, and joined as far as they go: joined/cut.wav"]
+    assert reply["file_count"] == 3
+    assert uploaded.headers["x-warnings"].endswith(": take 0.wav")
+
+
 # Faults
 
 
