@@ -151,7 +151,7 @@ class ConcatenationPlanner:
         how = Joining(**options.model_dump(include=set(Joining.__dataclass_fields__)), seed=seed)
         whole = timeline(_driven(parts, how, check), how)
         self._refuse_too_long(request, whole.extent)
-        warnings = [*whole.warnings, *_without_effect(request, options, whole)]
+        warnings = [*found.warnings(), *whole.warnings, *_without_effect(request, options, whole)]
         return ConcatenationPlan(request, options, seed, whole, list(found.source_files), warnings)
 
     def _refuse_too_long(self, request: ConcatenationRequest, extent: Extent) -> None:
@@ -175,8 +175,16 @@ class _Found:
         self._files: dict[str, ClipFile] = {}
         self._extents: dict[Path, Extent] = {}
         self._measures: dict[Path, Measures] = {}
+        self._cut: dict[str, bool] = {}  # by source
+
+    def warnings(self) -> Iterator[str]:
+        from utils.concatenation.timeline import named
+
+        if cut := [source for source, is_cut in self._cut.items() if is_cut]:
+            yield f"shorter than their heads say, and joined as far as they go: {named(cut)}"
 
     def clip(self, asked: ClipRequest) -> Clip:
+        from utils.audio.long_recording import is_cut
         from utils.concatenation.render import told_of
         from utils.concatenation.timeline import Clip
 
@@ -192,6 +200,8 @@ class _Found:
             extent = measures.extent if measures else self._extent(path, facts)
             if not extent.count:
                 raise InvalidAudio("there is no sound in it")
+            if asked.source not in self._cut:
+                self._cut[asked.source] = is_cut(path)
         return Clip(
             source=asked.source,
             path=path,

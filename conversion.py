@@ -132,7 +132,7 @@ class ConversionPlanner:
 
         Raises InvalidRequest, VoiceNotFound, FileMissing, InvalidPath, InvalidAudio, and what `check` raises.
         """
-        from utils.audio.long_recording import measure
+        from utils.audio.long_recording import is_cut, measure
 
         options = self.options(request)
         model = self._model(request.model, engine)
@@ -144,6 +144,10 @@ class ConversionPlanner:
         warnings = options.without_effect(request.options)
         if not options.disable_watermark and not model.watermarks:
             warnings.append(f"not watermarked: the model {model.name} has no watermark here")
+        if is_cut(source.path):
+            warnings.append(
+                "the recording was cut: it is shorter than its head says, and was converted as far as it goes"
+            )
         seed = request.seed or random_seed()
         return ConversionPlan(request, options, engine, model, voice, seed, source.relative, recording, warnings)
 

@@ -308,7 +308,7 @@ class CoreEngine:
 
         with self._use.in_use(*plan.paths):
             files = self._outputs.save_stream(
-                rendered(plan.timeline, check, Progress(plan.timeline.extent)),
+                rendered(plan.timeline, check, Progress(plan.timeline.extent), plan.warnings.append),
                 plan.timeline.extent,
                 stem=request.output_filename or self._outputs.stem(record.generation_type, record.name_parameters),
                 folder=record.folder,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from concatenation import ConcatenationPlan
+from concatenation import ClipRequest, ConcatenationPlan
 from config.settings import ConversionSettings, SoundSettings, SpeechSettings
 from config.version import VERSION
 from conversion import ConversionPlan
@@ -22,6 +22,8 @@ from utils.text.split import Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from utils.concatenation.timeline import Silence
 
 
 class SavedFile(Protocol):
@@ -210,14 +212,26 @@ def concatenation_record(plan: ConcatenationPlan) -> Record:
             "seed": plan.request.seed,
             "project": plan.request.folder,
             "output_filename": plan.request.output_filename,
+            "overwrite": plan.request.overwrite,
             "chapters": plan.request.chapters,
             **options.model_dump(mode="json"),
         },
+        "parts": [_part(part) for part in plan.request.parts],
         "source_files": plan.source_files,
         "timeline": timeline.as_json(),
+        "chapters": [asdict(chapter) for chapter in plan.chapters],
         "warnings": plan.warnings,
     }
     return Record("concat", parameters, plan.request.folder, about)
+
+
+def _part(asked: ClipRequest | Silence) -> str | dict[str, Any]:
+    """As a client writes it, with what is not as it would be by itself: there may be ten thousand."""
+    if not isinstance(asked, ClipRequest):
+        return asked.written
+    own = {"gain_db": asked.gain_db, "fade_in_ms": asked.fade_in_ms, "fade_out_ms": asked.fade_out_ms}
+    said = {name: value for name, value in {**own, "title": asked.title}.items() if value}
+    return {"source": asked.source, **said} if said else asked.source
 
 
 def _of_the_sound(options: SoundSettings) -> list[str]:

@@ -52,9 +52,15 @@ def _silence(written: str) -> float | None:
 class Clip(Strict):
     """What may be said of each file that is joined."""
 
-    gain_db: float = Field(0.0, ge=-60, le=30, description="decibels by which it is louder, or softer, than it were")
-    fade_in_ms: int = Field(0, ge=0, le=60_000, description="milliseconds in which it comes up from silence")
-    fade_out_ms: int = Field(0, ge=0, le=60_000, description="milliseconds in which it fades to silence")
+    gain_db: float | None = Field(
+        None, ge=-60, le=30, description="decibels by which it is louder, or softer, than it were (null: 0)"
+    )
+    fade_in_ms: int | None = Field(
+        None, ge=0, le=60_000, description="milliseconds in which it comes up from silence (null: 0)"
+    )
+    fade_out_ms: int | None = Field(
+        None, ge=0, le=60_000, description="milliseconds in which it fades to silence (null: 0)"
+    )
     title: Title | None = Field(None, description="of its chapter (null: the file's name)")
 
     def request(self, source: str, file: Borrowed | None = None) -> ClipRequest:
@@ -62,9 +68,9 @@ class Clip(Strict):
             source=source,
             file=file,
             title=self.title,
-            gain_db=self.gain_db,
-            fade_in_ms=self.fade_in_ms,
-            fade_out_ms=self.fade_out_ms,
+            gain_db=self.gain_db or 0.0,
+            fade_in_ms=self.fade_in_ms or 0,
+            fade_out_ms=self.fade_out_ms or 0,
         )
 
 
@@ -88,7 +94,7 @@ class FileItem(Clip):
 
     @model_validator(mode="after")
     def _is_one_or_the_other(self) -> FileItem:
-        if self.is_silence and len(self.model_fields_set) > 1:
+        if self.is_silence and len(self.model_dump(exclude_none=True)) > 1:
             raise _refuse("silence_options", f"{self.source} is a silence, which has no options")
         return self
 
@@ -102,7 +108,7 @@ class FileItem(Clip):
 
     def part(self) -> ClipRequest | Silence:
         duration_ms = _silence(self.source)
-        return self.request(self.source) if duration_ms is None else Silence(self.source.strip(), duration_ms)
+        return self.request(self.source) if duration_ms is None else Silence(self.source, duration_ms)
 
 
 class ServerFileSegment(Clip):
@@ -183,13 +189,19 @@ class JoinBody(RequestBody):
     pause_variation_ms: int | None = _of("pause_variation_ms")
     trim: bool | None = _of("trim")
     trim_threshold_ms: int | None = _of("trim_threshold_ms")
-    chapters: bool = Field(
-        False, description="mark where each file begins, in the reply and in mp3, opus and flac files"
+    chapters: bool | None = Field(
+        None, description="mark where each file begins, in the reply and in mp3, opus and flac files (null: false)"
     )
-    output_filename: Annotated[Title, AfterValidator(_stem)] | None = Field(
-        None, description="name of the result, without extension (null: a generated one)", examples=["chapter-1"]
+    output_filename: Annotated[str, AfterValidator(_stem)] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="name of the result, without extension (null: a generated one)",
+        examples=["chapter-1"],
     )
-    overwrite: bool = Field(False, description="true = `output_filename` may be there already, and is replaced")
+    overwrite: bool | None = Field(
+        None, description="true = `output_filename` may be there already, and is replaced (null: false)"
+    )
     seed: int | None = SEED
     dry_run: bool | None = AS_QUERY
     project: str | None = PROJECT
@@ -201,8 +213,8 @@ class JoinBody(RequestBody):
         return ConcatenationRequest(
             parts=parts,
             output_filename=self.output_filename,
-            overwrite=self.overwrite,
-            chapters=self.chapters,
+            overwrite=bool(self.overwrite),
+            chapters=bool(self.chapters),
             seed=self.seed or 0,
             folder=self.project or self.folder or None,
             options=self.options_of(ConcatenationSettings),
@@ -253,7 +265,7 @@ class MixedConcatenationBody(JoinBody):
 
 def _part(segment: Segment, uploads: Sequence[Borrowed]) -> ClipRequest | Silence:
     if isinstance(segment, SilenceSegment):
-        return Silence(segment.source.strip(), _silence(segment.source) or 0)
+        return Silence(segment.source, _silence(segment.source) or 0)
     if isinstance(segment, UploadSegment):
         upload = uploads[segment.index]
         return segment.request(upload.relative, upload)

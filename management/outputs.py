@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +20,6 @@ from utils.audio.analysis import AudioFacts, FactsMeter, facts_of
 from utils.audio.chapters import Chapter
 from utils.audio.formats import FORMATS, AudioFormat, Bitrates
 from utils.audio.waveform import Extent, Waveform
-from utils.files.atomic import temporary
 from utils.files.naming import GenerationNames
 from utils.files.paths import relative_parts
 
@@ -133,7 +132,7 @@ class Outputs:
             sum(most_bytes(name, Extent(len(sound.samples), sound.sample_rate), bitrates) for _, name, sound in sounds)
         )
         check()
-        with self._unfinished(folder, len(sounds)) as files:
+        with self.store.unfinished(self.folder(folder), len(sounds)) as files:
             encodings = [
                 self._encoders.submit(write_audio, sound, file, format_name, bitrates, check)
                 for (_, format_name, sound), (file, _) in zip(sounds, files, strict=True)
@@ -170,7 +169,7 @@ class Outputs:
         from utils.audio.encode import encoding, most_bytes
 
         self.check_room(sum(most_bytes(name, extent, bitrates) for name in formats))
-        with self._unfinished(folder, len(formats)) as files:
+        with self.store.unfinished(self.folder(folder), len(formats)) as files:
             meter = FactsMeter(extent.sample_rate, extent.channels)
             with ExitStack() as encodings:
                 adds = [
@@ -211,7 +210,7 @@ class Outputs:
         """Raise NameTaken if a generation of this name is there, or one that differs in case alone; InvalidPath for
         what can be no name.
         """
-        if len(relative_parts(f"{stem}.json")) > 1:
+        if len(relative_parts(stem)) > 1:
             raise InvalidPath(f"{stem!a} is not a file name: name the folder apart")
         target = self.folder(folder)
         if not overwrite and any((target / f"{stem}{suffix}").exists() for suffix in (*EXTENSIONS, ".json")):
@@ -257,14 +256,6 @@ class Outputs:
     def _prefix(self, folder: str | None) -> str:
         """What comes before the names of files in a folder, in their paths below the root."""
         return f"{self.folder(folder).relative_to(self.store.root).as_posix()}/".removeprefix("./")
-
-    @contextmanager
-    def _unfinished(self, folder: str | None, count: int) -> Iterator[list[tuple[BinaryIO, Path]]]:
-        """So many temporary files in a folder, which is made if it is not there."""
-        target = self.folder(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as unfinished:
-            yield [unfinished.enter_context(temporary(target)) for _ in range(count)]
 
     def _place(
         self,

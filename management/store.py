@@ -19,8 +19,8 @@ import sqlite3
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -210,6 +210,18 @@ class AudioStore:
         require_free_space(self._root, needed_bytes, self._limits.reserve_bytes)
 
     @contextmanager
+    def unfinished(self, folder: Path, count: int) -> Iterator[list[tuple[BinaryIO, Path]]]:
+        """So many hidden files in a folder, which is made if it is not there.
+
+        Left by an exception, both are gone. Raises StorageFull.
+        """
+        with ExitStack() as left:
+            with self._lock:  # or another who leaves takes the folder along before there is a file in it
+                left.enter_context(self._made(folder))
+                files = [left.enter_context(temporary(folder)) for _ in range(count)]
+            yield files
+
+    @contextmanager
     def borrow(self, source: BinaryIO, max_bytes: int) -> Iterator[tuple[Path, str]]:
         """What was sent, as a hidden file of the library with its SHA-256 in hex, for as long as it is needed.
 
@@ -254,8 +266,7 @@ class AudioStore:
         paths = [(self.locate(relative), one) for relative, one in staged.items()]
         companion = self._companions.path(paths[0][0])
         self.folder(self._reading.relative(companion.parent) or None)
-        with self._lock:
-            companion.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, self._made(companion.parent):
             for path, _ in paths:
                 self._refuse_if_taken(path, overwrite)
             check()
@@ -355,17 +366,17 @@ class AudioStore:
     def _move(self, path: Path, target: Path, content: Mapping[str, Any]) -> None:
         self._refuse_if_taken(target, overwrite=False, hint="")
         self._refuse_twins(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
         companion = self._companions.path(target)
         pending = companion.with_name(PENDING_PREFIX + companion.name)
-        write_atomically(pending, as_json(content))
-        with self._leaving(self._companions.path(path)):
-            try:
-                path.rename(target)
-            except BaseException:
-                pending.unlink(missing_ok=True)
-                raise
-            pending.replace(companion)
+        with self._made(target.parent):
+            write_atomically(pending, as_json(content))
+            with self._leaving(self._companions.path(path)):
+                try:
+                    path.rename(target)
+                except BaseException:
+                    pending.unlink(missing_ok=True)
+                    raise
+                pending.replace(companion)
 
     @contextmanager
     def _leaving(self, companion: Path) -> Iterator[None]:
@@ -429,10 +440,27 @@ class AudioStore:
 
     def _remove_folder(self, folder: Path) -> None:
         """The folder and its sub-folders, as far as nobody keeps anything in them."""
-        for inner, _, _ in os.walk(folder, topdown=False):
+        self._remove_empty(Path(inner) for inner, _, _ in os.walk(folder, topdown=False))
+
+    @contextmanager
+    def _made(self, folder: Path) -> Iterator[None]:
+        """The folder is there. Left by an exception, whatever was made for it goes, unless somebody keeps something in
+        it: whoever holds the store's lock until it does is safe."""
+        with self._lock:
+            missing = [path for path in (folder, *folder.parents) if self._root in path.parents and not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            self._remove_empty(missing)
+            raise
+
+    def _remove_empty(self, folders: Iterable[Path]) -> None:
+        """Those of the folders in which nobody keeps anything; inner ones come first."""
+        for folder in folders:
             with self._lock, suppress(OSError):
-                Path(inner).rmdir()
-                self.shelf.forget_folder(self._reading.relative(Path(inner)))
+                folder.rmdir()
+                self.shelf.forget_folder(self._reading.relative(folder))
 
     def _refuse_twins(self, path: Path) -> None:
         """What differs in case alone is one file on many systems, and could not be restored there."""

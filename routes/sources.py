@@ -15,6 +15,7 @@ from planning import Borrowed
 from routes.deps import in_heavy_thread, unless_client_leaves
 from routes.uploads import MEGABYTE
 from security.fetch import Fetcher
+from utils.files.paths import MAX_PART_BYTES
 
 WEB = ("http://", "https://")
 
@@ -44,12 +45,18 @@ class Sources:
         borrowing = self._libraries.vc_inputs.store.borrow(upload.file, self._max_bytes)
         path, content_hash = await in_heavy_thread(self._request, borrowing.__enter__)
         self._borrowed.push_async_callback(partial(asyncio.to_thread, borrowing.__exit__, None, None, None))
-        return Borrowed(upload.filename or "upload", path, content_hash)
+        return Borrowed(_name_of(upload), path, content_hash)
 
     async def _fetched(self, url: str) -> Borrowed:
         folder = self._libraries.vc_inputs.store.root
         fetched = await self._borrowed.enter_async_context(self._fetcher.fetch(url, folder))
         return Borrowed(shown(url), fetched.path, fetched.sha256)
+
+
+def _name_of(upload: UploadFile) -> str:
+    """No longer than files are called: what is joined of it ten thousand times is told of as often."""
+    name = (upload.filename or "upload").encode("utf-8", "replace")
+    return name[:MAX_PART_BYTES].decode("utf-8", "ignore")
 
 
 def shown(url: str) -> str:

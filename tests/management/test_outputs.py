@@ -12,7 +12,7 @@ from management.libraries import Libraries
 from management.outputs import OutputFile, Outputs
 from management.stored import Selection
 from resilience.errors import FileMissing, InvalidAudio, InvalidPath, NameTaken
-from tests.management.sounds import drop, found, listed, on_disk, opened, tone
+from tests.management.sounds import at_once, drop, found, listed, on_disk, opened, tone
 from utils.audio.formats import Bitrates
 from utils.audio.waveform import Extent, Waveform
 
@@ -111,10 +111,45 @@ def test_work_that_is_left_while_its_files_are_written_leaves_nothing(outputs: O
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        save(outputs, check=leave_at_the_second)
+        save(outputs, folder="a/b", check=leave_at_the_second)
 
-    assert on_disk(outputs.store.root) == []
+    assert list(outputs.store.root.iterdir()) == []
     assert listed(outputs.store) == []
+
+
+def test_work_that_is_left_takes_only_the_folders_along_that_it_made(outputs: Outputs) -> None:
+    root = outputs.store.root
+    (root / "before").mkdir()
+
+    def left() -> Iterator[Any]:
+        yield SOUND.samples[:, np.newaxis]
+        drop(root / "kept" / "by somebody.wav", tone())
+        raise InterruptedError
+
+    for folder in ("before/new", "kept/new"):
+        with pytest.raises(InterruptedError):
+            save_stream(outputs, left(), folder=folder)
+
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*")) == [
+        "before",
+        "kept",
+        "kept/by somebody.wav",
+    ]
+
+
+def test_who_leaves_a_new_folder_disturbs_nobody_who_stays(outputs: Outputs) -> None:
+    def work(number: int) -> Any:
+        def blocks() -> Iterator[Any]:
+            yield SOUND.samples[:, np.newaxis]
+            if number % 2:
+                raise InterruptedError
+
+        return save_stream(outputs, blocks(), folder=f"new/{number // 8}", stem=f"take {number}")
+
+    done = at_once(24, work)
+
+    assert [type(one) for one in done] == [list, InterruptedError] * 12
+    assert len(listed(outputs.store)) == 24  # two formats each
 
 
 def test_a_format_that_cannot_be_made_leaves_nothing_of_the_others(outputs: Outputs) -> None:

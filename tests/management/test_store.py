@@ -82,6 +82,27 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(store: AudioStore, 
     assert companion_of(first)["text"] == "first"
 
 
+def test_what_is_refused_at_last_leaves_no_folder(store: AudioStore) -> None:
+    asked = iter([None])
+
+    def refuse(_: str) -> None:
+        if next(asked, NameTaken) is NameTaken:
+            raise NameTaken("once it was listened to")
+
+    with pytest.raises(NameTaken):
+        store.put(
+            io.BytesIO(tone()),
+            "a.wav",
+            folder="new/one",
+            overwrite=False,
+            content=lambda _: {},
+            max_bytes=MAX_BYTES,
+            check=refuse,
+        )
+
+    assert list(store.root.iterdir()) == []
+
+
 def test_with_overwrite_the_new_file_and_its_companion_take_the_place_of_the_old(
     store: AudioStore, upload: Any
 ) -> None:

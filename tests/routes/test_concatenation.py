@@ -17,6 +17,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from api_models.concatenation import ConcatenationBody, MixedConcatenationBody
+from management.companions import COMPANION_LIMIT
 from tests.libraries import OUTPUTS, code, faults
 from tests.listen import loudness_lufs, read
 from tests.management.sounds import comes_true
@@ -62,6 +64,7 @@ def sounds(server: Server) -> dict[str, Samples]:
     (folder / "fast.wav").write_bytes(wav(made["fast"], 44_100))
     (folder / "noaudio.wav").write_bytes(b"RIFF, but nothing more")
     (folder / "notes.txt").write_text("no audio")
+    (folder / "brief.wav").write_bytes(wav(tone(0.09)))
     return made
 
 
@@ -345,6 +348,39 @@ def test_the_result_is_listed_with_its_sources_and_all_that_was_done(
     assert companion["timings"].keys() == {"plan_s", "join_s"}
 
 
+def companion_of(server: Server, reply: dict[str, Any]) -> dict[str, Any]:
+    path = server.data_dir / Path(reply["files"][0]["path"]).with_suffix(".json")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_companion_holds_what_was_asked_of_each_file(client: httpx.Client, server: Server, sounds: Any) -> None:
+    own = {"source": "joined/f2.wav", "gain_db": 1.0, "fade_in_ms": 50, "title": "Zwei"}
+
+    reply = described(client, ["joined/f1.wav", "(1s)", own], chapters=True, export_formats=["mp3"])
+
+    companion = companion_of(server, reply)
+    assert companion["parts"] == ["joined/f1.wav", "(1s)", own]
+    assert [chapter["title"] for chapter in companion["chapters"]] == ["f1", "Zwei"]
+    assert companion["chapters"][1]["start_s"] == pytest.approx(reply["chapters"][1]["start_seconds"])
+    listed = OUTPUTS.listed(client, search=reply["output_files"][0])
+    assert "parts" not in listed[0]["parameters"]
+
+
+def test_the_companion_of_ten_thousand_uploads_can_be_read(client: httpx.Client, server: Server, sounds: Any) -> None:
+    segments = [{"type": "upload", "index": 0, "gain_db": 1}] * 10_000
+    options = {"pause_duration_ms": 50, "crossfade_ms": 5, "chapters": True, "project": "many", **PLAIN}
+    form = {"request_json": (None, json.dumps({"segments": segments, **options}, separators=(",", ":")))}
+    upload = ("x" * 1000 + ".wav", wav(tone(0.005)))
+
+    reply = client.post(MIXED, params={"response_mode": "url"}, files={**form, "uploaded_files": upload})
+
+    assert reply.status_code == 200
+    (path,) = (server.data_dir / "outputs" / "many").glob("*.json")
+    assert path.stat().st_size < COMPANION_LIMIT
+    assert len(json.loads(path.read_text(encoding="utf-8"))["parts"]) == 10_000
+
+
 def test_a_name_can_be_given_once_unless_it_may_be_replaced(client: httpx.Client, sounds: Any, folder: str) -> None:
     body = {"project": folder, "output_filename": "Kapitel 1"}
     described(client, named("f1", "f2"), export_formats=["wav", "mp3"], **body)
@@ -415,14 +451,48 @@ def test_chapters_are_in_the_reply_and_in_the_files(client: httpx.Client, sounds
         (["f1", "f2"], {"seed": 4}, "seed has no effect"),
         (["f1", "f2"], {"crossfade_ms": 1000}, "crossfades shorter than 1000 ms"),
         (["f1", "f2"], {"level_lufs": -20}, "level_lufs has no effect without normalize_levels"),
+        (["f1", "f2"], {"crossfade_ms": 5000, "pause_duration_ms": 600}, "fades at pauses shorter than 2500 ms"),
+        (["loud", "loud"], {"crossfade_ms": 1000}, "louder than full scale in the crossfade to the clip before"),
     ],
 )
-def test_a_warning_says_what_has_no_effect(
-    client: httpx.Client, sounds: Any, names: list[str], fields: dict[str, Any], warning: str
+def test_a_warning_says_what_is_not_as_one_might_think(
+    client: httpx.Client, server: Server, sounds: Any, names: list[str], fields: dict[str, Any], warning: str
 ) -> None:
-    (said,) = described(client, named(*names), **fields)["warnings"]
+    reply = described(client, named(*names), **fields)
 
+    (said,) = reply["warnings"]
     assert said.startswith(warning)
+    assert companion_of(server, reply)["warnings"] == [said]
+
+
+@pytest.mark.parametrize("path", [CONCAT, MIXED])
+def test_null_means_the_default(client: httpx.Client, sounds: Any, path: str) -> None:
+    model = ConcatenationBody if path == CONCAT else MixedConcatenationBody
+    options = {name: None for name in model.model_fields if name not in ("files", "segments")}
+    own = {"source": "joined/f2.wav", "gain_db": None, "fade_in_ms": None, "fade_out_ms": None, "title": None}
+
+    def asked(options: dict[str, Any], own: dict[str, Any]) -> httpx.Response:
+        if path == CONCAT:
+            return client.post(CONCAT, json={"files": ["joined/f1.wav", own], **options})
+        return mixed(client, [SERVER_FILE, {"type": "server_file", **own}], [], **options)
+
+    reply = asked(options, own)
+
+    assert reply.status_code == 200, reply.text
+    assert reply.content == asked({}, {"source": "joined/f2.wav"}).content
+
+
+def test_a_file_that_was_cut_is_joined_and_named(client: httpx.Client, server: Server, sounds: Any) -> None:
+    content = wav(sounds["f5"])
+    cut = content[: len(content) // 2]
+    (server.data_dir / "outputs" / "joined" / "cut.wav").write_bytes(cut)
+
+    reply = described(client, named("f1", "cut", "cut"))
+    uploaded = mixed(client, [SERVER_FILE, {"type": "upload", "index": 0}], [cut])
+
+    assert reply["warnings"] == ["shorter than their heads say, and joined as far as they go: joined/cut.wav"]
+    assert reply["file_count"] == 3
+    assert uploaded.headers["x-warnings"].endswith(": take 0.wav")
 
 
 # Faults
@@ -451,9 +521,15 @@ def untouched(server: Server) -> Iterator[None]:
         (["joined/f1.wav", "joined\\f2.wav"], {}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/noaudio.wav"], {}, 400, "INVALID_AUDIO"),
         (["joined/f1.wav", "joined/notes.txt"], {}, 400, "INVALID_AUDIO"),
+        (["joined/f1.wav", "joined/brief.wav"], {}, 400, "INVALID_AUDIO"),
         (["joined/f1.wav", "joined/f2.wav"], {"project": "../out"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "a/b"}, 400, "INVALID_PATH"),
         (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "../b"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": " b"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "b "}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "\t"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", "joined/f2.wav"], {"output_filename": "nul"}, 400, "INVALID_PATH"),
+        (["joined/f1.wav", " (1s)"], {}, 400, "INVALID_PATH"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(
@@ -462,6 +538,8 @@ def test_what_cannot_be_joined_is_refused(
     reply = refused(client, files, **fields)
 
     assert code(reply) == (status, error_code)
+    if "output_filename" in fields:
+        assert ascii(fields["output_filename"]) in reply.json()["error"]
     if not fields:
         assert files[1].rpartition("/")[2].rpartition("\\")[2] in reply.json()["error"]
 
@@ -473,6 +551,8 @@ def test_what_cannot_be_joined_is_refused(
         (["joined/f1.wav", "joined/f2.wav", "(5ms)"], {}, ["files", 2]),
         (["joined/f1.wav", "(11s)"], {}, ["files", 1]),
         (["(pause)", "joined/f1.wav"], {}, ["files", 0]),
+        (["joined/f1.wav", "(1 s)"], {}, ["files", 1]),
+        (["joined/f1.wav", "(1S)"], {}, ["files", 1]),
         ([{"source": "(1s)", "gain_db": 3}, "joined/f1.wav"], {}, ["files", 0]),
         ([{"source": "joined/f1.wav", "gain": 3}, "joined/f1.wav"], {}, ["files", 0, "gain"]),
         ([{"source": "joined/f1.wav", "gain_db": 99}, "joined/f1.wav"], {}, ["files", 0, "gain_db"]),
@@ -517,6 +597,7 @@ SERVER_FILE = {"type": "server_file", "source": "joined/f1.wav"}
         ([SERVER_FILE, {"type": "file", "source": "x"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "(5ms)"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "f2.wav"}], 0, 422, ["segments", 1]),
+        ([SERVER_FILE, {"type": "silence", "source": " (1s)"}], 0, 422, ["segments", 1]),
         ([SERVER_FILE, {"type": "silence", "source": "(1s)", "gain_db": 1}], 0, 422, ["segments", 1, "gain_db"]),
         ([SERVER_FILE], 0, 422, ["segments"]),
         ([], 0, 422, ["segments"]),
@@ -601,12 +682,12 @@ def long_files(server: Server) -> list[str]:
 
 
 def in_the_making(server: Server) -> bool:
-    return any(TEMPORARY_PREFIX in path.name for path in (server.data_dir / "outputs").iterdir())
+    return any(TEMPORARY_PREFIX in path.name for path in (server.data_dir / "outputs").rglob("*"))
 
 
 def test_a_client_that_leaves_stops_the_work_and_leaves_nothing(server: Server, long_files: list[str]) -> None:
     before = {path for path in server.data_dir.rglob("*") if "sqlite" not in path.name}
-    body = {"files": long_files, **PLAIN, "export_formats": ["mp3", "opus"]}
+    body = {"files": long_files, **PLAIN, "export_formats": ["mp3", "opus"], "project": "left/alone"}
 
     def ask() -> None:
         with server.client() as client, pytest.raises(httpx.ReadTimeout):

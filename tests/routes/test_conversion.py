@@ -139,6 +139,19 @@ def test_a_watermark_that_cannot_be_had_is_named_in_the_warnings(client: httpx.C
     assert any("watermark" in warning for warning in describe(client, disable_watermark=False)["warnings"])
 
 
+def test_a_recording_that_was_cut_is_converted_as_far_as_it_goes_and_told(
+    client: httpx.Client, libraries: Path
+) -> None:
+    content = vowels_wav(110)
+    (libraries / "vc_inputs" / "cut.wav").write_bytes(content[: len(content) // 2])
+
+    cut, whole = describe(client, input_audio_source="cut.wav"), describe(client)
+
+    assert cut["audio_duration_seconds"] == pytest.approx(whole["audio_duration_seconds"] / 2, abs=0.01)
+    assert any("the recording was cut" in warning for warning in cut["warnings"])
+    assert not any("the recording was cut" in warning for warning in whole["warnings"])
+
+
 def test_an_unknown_recording_is_a_404_that_names_it(client: httpx.Client) -> None:
     body = refused(client, input_audio_source="interviews/nobody.wav")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ LOWEST_RATE, HIGHEST_RATE = 8000, 192000
 MOST_CHANNELS = 8
 SHORTEST_S = 0.1
 BLOCK_FRAMES = 65536
+OPEN_SIZE = 0x7FFFF000  # bytes: a head that says so many or more is that of a stream, written before its end was known
 USUAL_RATE, USUAL_CHANNELS = 48000, 2  # what a limit in hours is meant for: more samples a second are fewer hours
 UNSUPPORTED_ENCODING, TOO_MANY_CHANNELS = 4, 33  # libsndfile's errors; the latter is for more than 1024
 
@@ -165,16 +167,33 @@ class _Unfailing(_Nameless):
             raise self._failure
 
 
+def is_cut_wav(stream: BinaryIO) -> bool:
+    """Whether it is a WAV that has fewer samples than its head says, as one that was not copied to its end.
+
+    Those that are there can be read. Moves the file's position.
+    """
+    begins, size = _wav_data(stream)
+    return size < OPEN_SIZE and stream.seek(0, os.SEEK_END) < begins + size
+
+
 def _is_unclosed_wav(stream: BinaryIO) -> bool:
     """Whether its recorder never came back to write how many samples it has."""
+    begins, size = _wav_data(stream)
+    return begins > 0 and size == 0
+
+
+def _wav_data(stream: BinaryIO) -> tuple[int, int]:
+    """Where the samples of a WAV begin, and how many bytes of them its head says that there are; 0 and 0 of others."""
     stream.seek(0)
     head, position = stream.read(4096), 12
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return False
+        return 0, 0
     while head[position : position + 4] != b"data" and position + 8 <= len(head):
         size = int.from_bytes(head[position + 4 : position + 8], "little")
         position += 8 + size + size % 2
-    return head[position + 4 : position + 8] == bytes(4)
+    if len(head) < position + 8:
+        return 0, 0
+    return position + 8, int.from_bytes(head[position + 4 : position + 8], "little")
 
 
 class _UnclosedWav(_Unfailing):

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resilience.errors import FileMissing, InvalidAudio
-from utils.audio.decode import OpenRecording, bounded_blocks, mono_blocks, open_recording
+from utils.audio.decode import OpenRecording, bounded_blocks, is_cut_wav, mono_blocks, open_recording
 from utils.audio.resample import MISS, stream_resampled
 from utils.audio.waveform import Waveform
 
@@ -99,12 +100,21 @@ def opened(path: Path) -> Iterator[OpenRecording]:
     Found a moment ago, it may be gone: a client may delete it until it is in use, a person at any time. Raises
     FileMissing, and InvalidAudio as `decode.open_recording` does.
     """
+    with _stream(path) as stream, open_recording(stream) as file:
+        yield file
+
+
+def is_cut(path: Path) -> bool:
+    """`decode.is_cut_wav`, of which 4 KB are read. Raises FileMissing."""
+    with _stream(path) as stream:
+        return is_cut_wav(stream)
+
+
+def _stream(path: Path) -> BinaryIO:
     try:
-        stream = path.open("rb")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise FileMissing("the recording was removed while it was being read") from error
-    with stream, open_recording(stream) as file:
-        yield file
 
 
 def _at_rate(blocks: Iterator[NDArray[np.float32]], from_rate: int, to_rate: int) -> Iterator[NDArray[np.float32]]:

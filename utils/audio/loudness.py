@@ -88,7 +88,7 @@ class KWeighting:
 
     def add(self, block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """What can be given of the weighted samples, shape (channels, n), some at a time."""
-        new = block.reshape(len(block), -1).T
+        new = block.reshape(len(block), len(self._held)).T
         held = np.concatenate([self._held, new], axis=1)
         start = 0
         while held.shape[1] - start >= self._size:

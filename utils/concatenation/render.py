@@ -16,30 +16,37 @@ from utils.audio.limiter import Limiter
 from utils.audio.long_recording import CHANGED, opened
 from utils.audio.resample import MISS, StreamResampler
 from utils.audio.waveform import Extent
-from utils.concatenation.timeline import PlacedClip, PlacedSilence, Timeline, factor
+from utils.concatenation.timeline import PlacedClip, PlacedSilence, Timeline, factor, named
 
 Block = NDArray[np.float32]
 Check = Callable[[], None]
 
 
 def rendered(
-    timeline: Timeline, check: Check = lambda: None, progress: Callable[[int], None] = lambda _: None
+    timeline: Timeline,
+    check: Check = lambda: None,
+    progress: Callable[[int], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Generator[Block]:
     """The whole, block by block, shape (n, channels), exactly as many samples as the timeline says.
 
     Where nothing is asked of a clip, its samples are not touched. Where clips that cross-fade would exceed full scale
-    together, they are held there. `check` is called before each block and may raise to leave, `progress` after it with
-    how many samples there are. Raises InvalidAudio, which names the clip, for one that is not the one that was
-    measured, and FileMissing if it is gone.
+    together, they are held there, and `warn` is told so at the end. `check` is called before each block and may raise
+    to leave, `progress` after it with how many samples there are. Raises InvalidAudio, which names the clip, for one
+    that is not the one that was measured, and FileMissing if it is gone.
     """
     count = 0
-    for block in _joined(timeline, check):
+    held_down: list[str] = []
+    for block in _joined(timeline, check, held_down):
         yield block
         count += len(block)
         progress(count)
+    if held_down:
+        warn(f"louder than full scale in the crossfade to the clip before, and held there: {named(held_down)}")
 
 
-def _joined(timeline: Timeline, check: Check) -> Iterator[Block]:
+def _joined(timeline: Timeline, check: Check, held_down: list[str]) -> Iterator[Block]:
+    """`held_down` takes the sources of the clips whose crossfade with the one before had to be."""
     shared = np.zeros((0, timeline.extent.channels), np.float32)  # the end of the clip before
     for entry in timeline.entries:
         if isinstance(entry, PlacedSilence):
@@ -52,7 +59,10 @@ def _joined(timeline: Timeline, check: Check) -> Iterator[Block]:
         with told_of(entry.clip.source), closing(_heard(entry, timeline, check)) as stream:
             for block in stream:
                 both = min(len(shared), len(block))
-                block[:both] = (block[:both] + shared[:both]).clip(-1, 1)
+                block[:both] += shared[:both]
+                if np.abs(block[:both]).max(initial=0.0) > 1:
+                    block[:both].clip(-1, 1, out=block[:both])
+                    held_down.append(entry.clip.source)
                 shared = shared[both:]
                 given = max(0, min(len(block), until - done))
                 done += len(block)

@@ -238,7 +238,7 @@ def _met(
             length = samples(part.duration_ms, rate)
             entries.append(PlacedSilence(start=0, length=length, written=part.written))
             continue
-        around = min(crossfade // 2, part.length // max(1, fades[index] + fades[index + 1]))
+        around = _around(part, crossfade, fades[index] + fades[index + 1])
         entries.append(
             replace(
                 part,
@@ -254,6 +254,11 @@ def _met(
     return entries
 
 
+def _around(clip: PlacedClip, crossfade: int, ends: int) -> int:
+    """Over how many samples a clip fades at each of the ends that have a pause."""
+    return min(crossfade // 2, clip.length // max(1, ends))
+
+
 def _some(*fades: int) -> tuple[int, ...]:
     return tuple(fade for fade in fades if fade)
 
@@ -265,7 +270,7 @@ def _pause_ms(joining: Joining, chance: random.Random) -> float:
 
 def _faded(entries: Sequence[Entry], rate: int, warnings: list[str]) -> Iterator[Entry]:
     """The clips with their own fades, before those that come from their neighbours."""
-    short = []
+    short, double = [], []
     for entry in entries:
         if isinstance(entry, PlacedSilence):
             yield entry
@@ -274,9 +279,13 @@ def _faded(entries: Sequence[Entry], rate: int, warnings: list[str]) -> Iterator
         fade_in, fade_out = (min(fade, entry.length) for fade in wanted)
         if (fade_in, fade_out) != wanted:
             short.append(entry.clip.source)
+        if 0 < fade_in < sum(entry.fades_in) or 0 < fade_out < sum(entry.fades_out):
+            double.append(entry.clip.source)
         yield replace(entry, fades_in=_some(fade_in) + entry.fades_in, fades_out=_some(fade_out) + entry.fades_out)
     if short:
-        warnings.append(f"a fade is longer than the clip, and was shortened to it: {_named(short)}")
+        warnings.append(f"a fade is longer than the clip, and was shortened to it: {named(short)}")
+    if double:
+        warnings.append(f"a fade lies within a crossfade, which it makes softer: {named(double)}")
 
 
 def _leveled(entries: Iterator[Entry], joining: Joining, channels: int, warnings: list[str]) -> list[Entry]:
@@ -302,14 +311,20 @@ def _leveled(entries: Iterator[Entry], joining: Joining, channels: int, warnings
         (heavy, "its level takes heavy limiting, so it is rougher than before, and may stay softer"),
     ):
         if sources:
-            warnings.append(f"{_named(sources)}: {sentence}")
+            warnings.append(f"{named(sources)}: {sentence}")
     return leveled
 
 
 def _trimming(placed: Sequence[PlacedClip | Silence], joining: Joining) -> Iterator[str]:
-    clips = [part for part in placed if isinstance(part, PlacedClip)]
-    if joining.trim and not any(sum(clip.trimmed_s) for clip in clips):
-        yield f"trim removed nothing: no clip begins or ends with more than {joining.trim_threshold_ms:g} ms of silence"
+    if not joining.trim:
+        return
+    whole = [part.clip for part in placed if isinstance(part, PlacedClip) and not sum(part.trimmed_s)]
+    silent = [clip for clip in whole if clip.measures and clip.measures.mono.loudness_lufs is None]
+    if silent:
+        yield f"{named([clip.source for clip in silent])}: nothing is heard in it, so nothing was trimmed"
+    if len(silent) < len(whole) == sum(isinstance(part, PlacedClip) for part in placed):
+        most = f"{joining.trim_threshold_ms:g} ms"
+        yield f"trim removed nothing: before and after sound there are no more than {most} of silence"
 
 
 def _crossfades(
@@ -333,10 +348,19 @@ def _crossfades(
         if is_met and overlap < wanted and isinstance(left, PlacedClip) and isinstance(right, PlacedClip)
     ]
     if short:
-        yield f"crossfades shorter than {joining.crossfade_ms:g} ms, as the clips hold no more: {_named(short)}"
+        yield f"crossfades shorter than {joining.crossfade_ms:g} ms, as the clips hold no more: {named(short)}"
+    ends = [(part, fades[at] + fades[at + 1]) for at, part in enumerate(placed) if isinstance(part, PlacedClip)]
+    short = [
+        f"{clip.clip.source} ({around * 1000 / rate:.0f} ms)"
+        for clip, number in ends
+        if number and (around := _around(clip, wanted, number)) < wanted // 2
+    ]
+    if short:
+        yield f"fades at pauses shorter than {joining.crossfade_ms / 2:g} ms, as the clips hold no more: {named(short)}"
 
 
-def _named(sources: Sequence[str]) -> str:
+def named(sources: Sequence[str]) -> str:
+    """The first of them, each once, and how many more there are."""
     several = list(dict.fromkeys(sources))
     more = f" and {len(several) - NAMED} more" if len(several) > NAMED else ""
     return ", ".join(several[:NAMED]) + more

@@ -9,7 +9,7 @@ import soundfile
 
 from resilience.errors import InvalidAudio, UnusableAudio
 from tests.utils.audio.coded import coded, film, sound
-from utils.audio.decode import read_recording
+from utils.audio.decode import is_cut_wav, read_recording
 from utils.audio.resample import resample, stream_resampled
 from utils.audio.waveform import Waveform
 
@@ -177,6 +177,28 @@ def test_what_is_no_audio_is_refused_without_naming_the_path(tmp_path, content, 
         read_recording(tmp_path / name, 10)
 
     assert str(tmp_path) not in refusal.value.message
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_wav_that_was_cut_is_read_as_far_as_it_goes_and_known(subtype):
+    file = io.BytesIO()
+    soundfile.write(file, tone(), 24000, format="WAV", subtype=subtype)
+    whole = file.getvalue()
+    begins = whole.index(b"data") + 8
+
+    cut = io.BytesIO(whole[: len(whole) // 2])
+
+    assert read_recording(cut, 10).duration_s == pytest.approx(0.5, abs=0.01)
+    assert is_cut_wav(cut)
+    assert not is_cut_wav(file)
+    assert not is_cut_wav(io.BytesIO(whole + b"more"))
+    for open_size in (bytes(4), b"\xff" * 4, b"\xff\xff\xff\x7f"):  # of streams, and of recorders that broke off
+        assert not is_cut_wav(io.BytesIO(whole[: begins - 4] + open_size + whole[begins:]))
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEdata\1", b"fLaC" + bytes(60)])
+def test_what_is_no_wav_is_no_cut_one(content):
+    assert not is_cut_wav(io.BytesIO(content))
 
 
 def test_resampling_keeps_pitch_and_duration():

@@ -93,6 +93,20 @@ def test_a_crossfade_of_equal_power_keeps_the_power_of_unlike_sounds(tmp_path: P
     assert max(powers) / min(powers) < 1.06
 
 
+@pytest.mark.parametrize(("level", "told"), [(0.9, ["2.wav"]), (0.6, [])])
+def test_a_crossfade_that_would_exceed_full_scale_is_held_there_and_told(
+    tmp_path: Path, level: float, told: list[str]
+) -> None:
+    loud = np.full((RATE, 1), level, np.float32)
+    clips = [clip(tmp_path, "1.wav", loud), clip(tmp_path, "2.wav", loud)]
+    warnings: list[str] = []
+
+    whole = np.concatenate(list(rendered(timeline(clips, Joining(crossfade_ms=500)), warn=warnings.append)))
+
+    assert whole.max() == pytest.approx(min(1, level * 2**0.5), rel=1e-3)
+    assert [warning.rpartition(": ")[2] for warning in warnings] == told
+
+
 def test_crossfades_of_a_chain_of_short_clips_never_overlap(tmp_path: Path) -> None:
     sounds = [noise(1000 + 11 * seed, seed) for seed in range(5)]
     clips = [clip(tmp_path, f"{index}.wav", sound) for index, sound in enumerate(sounds)]

@@ -98,6 +98,45 @@ def test_a_clip_with_one_neighbour_can_be_shared_whole() -> None:
     assert whole.clips[1].overlap_before == RATE
 
 
+def test_a_fade_at_a_pause_that_had_to_be_shorter_is_told() -> None:
+    how = Joining(pause_duration_ms=600, pause_variation_ms=0, crossfade_ms=3000)
+
+    whole = timeline([clip("a", 1), clip("b", 1), clip("c", 4)], how)
+
+    assert [(one.fades_in, one.fades_out) for one in whole.clips] == [
+        ((), (RATE,)),
+        ((RATE // 2,),) * 2,
+        ((36_000,), ()),
+    ]
+    assert whole.warnings == [
+        "fades at pauses shorter than 1500 ms, as the clips hold no more: a (1000 ms), b (500 ms)"
+    ]
+    assert timeline([clip("a", 2), Silence("(1s)", 1000), clip("b", 0.1), clip("c", 2)], how).warnings
+    assert not timeline([clip("a", 0.1), Silence("(1s)", 1000), clip("b", 2), clip("c", 2)], how).warnings
+
+
+@pytest.mark.parametrize("pause_ms", [0, 600])
+def test_a_fade_within_a_crossfade_is_told(pause_ms: int) -> None:
+    how = Joining(crossfade_ms=400, pause_duration_ms=pause_ms)
+
+    (warning,) = timeline([clip("a", fade_out_ms=100), clip("b", fade_in_ms=1000)], how).warnings
+
+    assert warning == "a fade lies within a crossfade, which it makes softer: a"
+    assert not timeline([clip("a", fade_in_ms=100), clip("b", fade_out_ms=100)], how).warnings
+
+
+def test_what_trim_could_not_do_is_told_as_it_is() -> None:
+    nothing, even = clip("nothing", level=Level(None, 0.0)), clip("even")
+
+    assert timeline([nothing, nothing], Joining(trim=True)).warnings == [
+        "nothing: nothing is heard in it, so nothing was trimmed"
+    ]
+    assert timeline([even, even], Joining(trim=True)).warnings == [
+        "trim removed nothing: before and after sound there are no more than 200 ms of silence"
+    ]
+    assert len(timeline([nothing, even], Joining(trim=True)).warnings) == 2
+
+
 def test_a_warning_about_many_clips_names_three() -> None:
     clips = [clip(f"{number}", 0.1) for number in range(100)]
 
