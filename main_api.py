@@ -60,6 +60,7 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
     from engines.host import EngineHost
     from management.cleanup import Cleanup
     from management.libraries import Libraries
+    from monitoring import health
     from monitoring.metrics import Metrics
     from monitoring.middleware import RequestContext
     from monitoring.recent_errors import RecentErrors
@@ -108,7 +109,8 @@ def create_app(settings: Settings, engine: EngineHost | None = None) -> FastAPI:
         fetcher = Fetcher(settings.fetch, min_free_bytes=settings.storage.min_free_mb * 1_000_000)
         app.state.cleanup, app.state.fetcher = cleanup, fetcher
         await host.start()
-        warming_up = [asyncio.create_task(asyncio.to_thread(work)) for work in (core.warm_up, libraries.open)]
+        beside = (core.warm_up, libraries.open, health.warm_up)
+        warming_up = [asyncio.create_task(asyncio.to_thread(work)) for work in beside]
         for task in warming_up:
             task.add_done_callback(log_failure)
         cleanup.start()

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def warm_up() -> None:
+    """Import what a first look would have to wait for."""
+    import psutil  # noqa: F401
+
+
 def system_info() -> dict[str, Any]:
     import psutil
 
