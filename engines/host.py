@@ -228,11 +228,12 @@ class EngineHost:
         place = self.renewed(Place(next(self._places), 0.0))
         entered_at = asyncio.get_running_loop().time()
         self._line.enter(place.number, lambda: self._appointments.next_after_s(entered_at))
+        self._appointments.taken(place.number, entered_at)
         try:
             yield place
         finally:
             self._line.leave(place.number)
-            self._appointments.learn(asyncio.get_running_loop().time() - entered_at)
+            self._appointments.given_up(place.number, asyncio.get_running_loop().time())
 
     def renewed(self, place: Place) -> Place:
         """The same place, with as much time as a new one has."""

@@ -74,17 +74,24 @@ class Appointments:
     def __init__(self, places: int) -> None:
         self._places = places
         self._held_s = FIRST_GUESS_S
+        self._since: dict[int, float] = {}  # when each place that is held was taken
         self._promised: Counter[int] = Counter()  # how many come back at which second
 
-    def learn(self, held_s: float) -> None:
-        """A place was given up after so many seconds."""
+    def taken(self, request_id: int, now: float) -> None:
+        """A request has a place."""
+        self._since[request_id] = now
+
+    def given_up(self, request_id: int, now: float) -> None:
+        held_s = now - self._since.pop(request_id)
         self._held_s += (LEARNING_UP if held_s > self._held_s else LEARNING_DOWN) * (held_s - self._held_s)
 
     def next_after_s(self, now: float) -> int:
         """Whole seconds from now until the next one, from 1 to 60."""
         self._promised = Counter({second: count for second, count in self._promised.items() if second > now})
-        a_second = min(self._places / self._held_s, self._places) * CAUTION  # more than fit in cannot come at once
-        after_s = math.ceil(self._held_s + self._promised.total() / a_second)
+        # Texts longer than those before are noticed by how long they take already: as long again, at a guess.
+        held_s = max(self._held_s, 2 * (now - min(self._since.values(), default=now)))
+        a_second = min(self._places / held_s, self._places) * CAUTION  # more than fit in cannot come at once
+        after_s = math.ceil(held_s + self._promised.total() / a_second)
         after_s = min(max(after_s, 1), MOST_AFTER_S)
         self._promised[math.ceil(now) + after_s] += 1
         return after_s

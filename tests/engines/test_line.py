@@ -71,10 +71,17 @@ def test_who_leaves_makes_room_and_is_not_spoken() -> None:
     assert served(line) == ["b"]
 
 
+def used_to(held_s: float, places: int) -> Appointments:
+    """Appointments after many requests that held their places for so long."""
+    appointments = Appointments(places)
+    for request_id in range(50):
+        appointments.taken(request_id, now=0.0)
+        appointments.given_up(request_id, now=held_s)
+    return appointments
+
+
 def test_those_who_are_refused_together_do_not_come_back_together() -> None:
-    appointments = Appointments(places=4)
-    for _ in range(50):
-        appointments.learn(0.1)
+    appointments = used_to(0.1, places=4)
 
     seconds = [appointments.next_after_s(now=100.0) for _ in range(20)]
 
@@ -85,14 +92,20 @@ def test_those_who_are_refused_together_do_not_come_back_together() -> None:
 
 
 def test_where_places_are_held_for_long_they_come_back_later_and_farther_apart() -> None:
-    appointments = Appointments(places=2)
-    for _ in range(20):
-        appointments.learn(10.0)
+    appointments = used_to(10.0, places=2)
 
     seconds = [appointments.next_after_s(now=0.0) for _ in range(4)]
 
     assert seconds[0] >= 10
     assert seconds[-1] - seconds[0] >= 3 * 10 / 2
+
+
+def test_texts_that_take_longer_than_those_before_are_noticed_while_they_are_spoken() -> None:
+    appointments = used_to(0.1, places=2)
+    appointments.taken(100, now=1000.0)
+
+    assert appointments.next_after_s(now=1000.0) == 1
+    assert appointments.next_after_s(now=1004.0) >= 8
 
 
 def test_nobody_is_sent_away_for_longer_than_clients_wait_and_old_appointments_are_forgotten() -> None:
