@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engines.chatterbox.t3.backbone import Turn
 from engines.chatterbox.t3.kv_cache import KVCache
 
 AlignedHead = tuple[int, int]  # layer, head
@@ -37,9 +38,9 @@ class AttentionWatch:
 class StepAttention:
     """One new token in every row of the cache, in the order of the rows, each behind what its row knows."""
 
-    def __init__(self, cache: KVCache, positions: Tensor, watch: AttentionWatch) -> None:
+    def __init__(self, cache: KVCache, positions: Tensor, turn: Turn, watch: AttentionWatch) -> None:
         """`positions` (rows,) are the rows' lengths, on the cache's device."""
-        self._cache, self._watch = cache, watch
+        self._cache, self._turn, self._watch = cache, turn, watch
         self._rows, self._length = cache.rows, max(cache.lengths) + 1
         cache.reserve(self._length)
         self._mask: Tensor | None = None
@@ -51,9 +52,10 @@ class StepAttention:
             mask = torch.zeros(hidden.shape, dtype=cache.keys[0].dtype, device=positions.device)
             self._mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, layer: int, qkv: Tensor) -> Tensor:
+        q, k = self._turn(qkv[:, :2]).unbind(1)
         self._cache.keys[layer][self._place] = k
-        self._cache.values[layer][self._place] = v
+        self._cache.values[layer][self._place] = qkv[:, 2]
         keys = self._cache.keys[layer][: self._rows, :, : self._length]
         values = self._cache.values[layer][: self._rows, :, : self._length]
         queries = q.unsqueeze(2)
@@ -63,7 +65,7 @@ class StepAttention:
 
     def finish(self) -> None:
         """The rows know their new token: to be called once, when every layer has attended."""
-        self._cache.lengths = [length + 1 for length in self._cache.lengths]
+        self._cache.advance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class Segment:
 class SegmentAttention:
     """Several new tokens in some rows: the segments follow one another in the packed batch."""
 
-    def __init__(self, cache: KVCache, segments: Sequence[Segment], watch: AttentionWatch) -> None:
-        self._cache, self._segments, self._watch = cache, segments, watch
+    def __init__(self, cache: KVCache, segments: Sequence[Segment], turn: Turn, watch: AttentionWatch) -> None:
+        self._cache, self._segments, self._turn, self._watch = cache, segments, turn, watch
         self._masks = [self._mask(cache.lengths[segment.row], segment.count) for segment in segments]
 
     def _mask(self, start: int, count: int) -> Tensor:
@@ -88,9 +90,11 @@ class SegmentAttention:
         everything = torch.full((count, start + count), float("-inf"), dtype=store.dtype, device=store.device)
         return everything.triu_(start + 1)
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, layer: int, qkv: Tensor) -> Tensor:
+        q, k = self._turn(qkv[:, :2]).unbind(1)
         counts = [segment.count for segment in self._segments]
-        parts = zip(self._segments, self._masks, q.split(counts), k.split(counts), v.split(counts), strict=True)
+        streams = (tensor.split(counts) for tensor in (q, k, qkv[:, 2]))
+        parts = zip(self._segments, self._masks, *streams, strict=True)
         return torch.cat([self._attend(layer, *part) for part in parts])
 
     def _attend(self, layer: int, segment: Segment, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

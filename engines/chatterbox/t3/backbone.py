@@ -1,7 +1,7 @@
 """T3's transformer without its library: the layers' weights, fused and packed, and one pass through them.
 
-Both kinds take a packed batch: n tokens of any rows side by side, each with its position. What a token attends to is
-the caller's business (`attention.py`).
+Both kinds take a packed batch: n tokens of any rows side by side, each with its position. What a token attends to, and
+how its query and key are turned to its position, is the caller's business (`attention.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from engines.chatterbox.t3.linear import Linear, Packer
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q, k, v), the three (n, heads, head_dim), to (n, heads * head_dim): stores k and v, then attends."""
+Attend = Callable[[int, Tensor], Tensor]
+"""(layer, qkv (n, 3, heads, head_dim)) to (n, heads * head_dim): turns q and k, stores k and v, then attends."""
+Turn = Callable[[Tensor], Tensor]
+"""Turns x (n, any, heads, head_dim), whose tokens stand at known positions."""
 
 ROTARY_POSITIONS = 8192  # for which tables are made: 2048 of text, 4096 of speech, and the prefix
 
@@ -34,9 +36,11 @@ class Shape:
 
 class Backbone(Protocol):
     shape: Shape
+    rotary: Rotary | None  # by which the attention turns queries and keys
+    learned: Tensor | None  # (positions, width), what is added to the embeddings: one of the two
 
-    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Embeddings (n, width) at positions (n,) to the last hidden states (n, width), after the final norm."""
+    def __call__(self, x: Tensor, attend: Attend) -> Tensor:
+        """Embeddings (n, width) to the last hidden states (n, width), after the final norm."""
         ...
 
 
@@ -46,7 +50,7 @@ def take_backbone(t3: Any, pack: Packer, dtype: torch.dtype) -> Backbone:
     Afterwards `t3.tfmr` holds no data (its parameters are on the meta device), so that nothing is kept twice: each
     layer is let go as soon as it is packed.
     """
-    backbone = _Gpt2(t3.tfmr, pack, dtype) if t3.is_gpt else _Llama(t3.tfmr, pack, dtype)
+    backbone: Backbone = (_Gpt2 if t3.is_gpt else _Llama)(t3.tfmr, pack, dtype)
     t3.tfmr.to("meta")
     return backbone
 
@@ -69,7 +73,8 @@ class _Llama:
         self.shape = Shape(config.num_hidden_layers, config.num_attention_heads, config.head_dim, ROTARY_POSITIONS)
         self._width = (config.hidden_size,)
         self._epsilon = config.rms_norm_eps
-        self._rotary = _Rotary(model.rotary_emb, dtype)
+        self.rotary: Rotary | None = Rotary(model.rotary_emb)
+        self.learned: Tensor | None = None
         self._layers = [self._take(layer, pack, dtype) for layer in model.layers]
         self._norm = model.norm.weight.detach().to(dtype)
 
@@ -87,36 +92,35 @@ class _Llama:
         layer.to("meta")
         return taken
 
-    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        n, (heads, head_dim) = len(x), (self.shape.heads, self.shape.head_dim)
-        rotate = self._rotary.at(positions)
+    def __call__(self, x: Tensor, attend: Attend) -> Tensor:
+        split = (len(x), 3, self.shape.heads, self.shape.head_dim)
         for index, layer in enumerate(self._layers):
             normed = F.rms_norm(x, self._width, layer.norm_attention, self._epsilon)
-            qkv = layer.qkv(normed).view(n, 3, heads, head_dim)
-            q, k = rotate(qkv[:, :2]).unbind(1)
-            x = x + layer.out(attend(index, q, k, qkv[:, 2]))
+            x = x + layer.out(attend(index, layer.qkv(normed).view(split)))
             normed = F.rms_norm(x, self._width, layer.norm_mlp, self._epsilon)
             gate, up = layer.gate_up(normed).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up)
         return F.rms_norm(x, self._width, self._norm, self._epsilon)
 
 
-class _Rotary:
-    """Rotary positions as the module of upstream's model computes them, its frequencies scaled as it scales them."""
+class Rotary:
+    """Rotary positions as the module of upstream's model computes them, its frequencies scaled as it scales them.
 
-    def __init__(self, rotary: Any, dtype: torch.dtype) -> None:
+    `cos` and `sin` are (positions, head_dim), float32; the sign of the half that rotation negates is in the sine:
+    turned, x is x * cos + (x, its halves swapped) * sin.
+    """
+
+    def __init__(self, rotary: Any) -> None:
         frequencies = rotary.inv_freq.detach().float()  # (head_dim / 2,)
         angles = torch.arange(ROTARY_POSITIONS, device=frequencies.device)[:, None].float() * frequencies
         cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
-        # (positions, 1, 1, head_dim); the sign of the half that rotation negates is in the sine
-        self._cos = torch.cat([cos, cos], dim=-1)[:, None, None].to(dtype)
-        self._sin = torch.cat([-sin, sin], dim=-1)[:, None, None].to(dtype)
+        self.cos, self.sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
         self._half = len(frequencies)
 
-    def at(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function that turns x (n, any, heads, head_dim), whose tokens stand at `positions` (n,)."""
-        cos, sin, half = self._cos[positions], self._sin[positions], self._half
-        return lambda x: torch.addcmul(x * cos, x.roll(half, -1), sin)
+    def at(self, positions: Tensor, dtype: torch.dtype) -> Turn:
+        """A function that turns tokens which stand at `positions` (n,), in their dtype."""
+        cos, sin = (table[positions][:, None, None].to(dtype) for table in (self.cos, self.sin))
+        return lambda x: torch.addcmul(x * cos, x.roll(self._half, -1), sin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,9 @@ class _Gpt2:
     def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
         config = model.config
         width, heads = config.hidden_size, config.num_attention_heads
-        self._positions = model.wpe.weight.detach().to(dtype)
-        self.shape = Shape(config.num_hidden_layers, heads, width // heads, len(self._positions))
+        self.rotary: Rotary | None = None
+        self.learned: Tensor | None = model.wpe.weight.detach().to(dtype)
+        self.shape = Shape(config.num_hidden_layers, heads, width // heads, len(model.wpe.weight))
         self._width = (width,)
         self._epsilon = config.layer_norm_epsilon
         self._layers = [self._take(layer, pack, dtype) for layer in model.h]
@@ -158,13 +163,11 @@ class _Gpt2:
         layer.to("meta")
         return taken
 
-    def __call__(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        n, (heads, head_dim) = len(x), (self.shape.heads, self.shape.head_dim)
-        x = x + self._positions[positions]
+    def __call__(self, x: Tensor, attend: Attend) -> Tensor:
+        split = (len(x), 3, self.shape.heads, self.shape.head_dim)
         for index, layer in enumerate(self._layers):
             normed = F.layer_norm(x, self._width, *layer.norm_attention, self._epsilon)
-            q, k, v = layer.qkv(normed).view(n, 3, heads, head_dim).unbind(1)
-            x = x + layer.out(attend(index, q, k, v))
+            x = x + layer.out(attend(index, layer.qkv(normed).view(split)))
             normed = F.layer_norm(x, self._width, *layer.norm_mlp, self._epsilon)
             x = x + layer.down(F.gelu(layer.up(normed), approximate="tanh"))
         return F.layer_norm(x, self._width, *self._norm, self._epsilon)

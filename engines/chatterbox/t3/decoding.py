@@ -17,7 +17,14 @@ from engines.chatterbox.t3.alignment import Alignment
 from engines.chatterbox.t3.linear import Precision, usable_precision
 from engines.chatterbox.t3.prefixes import PrefixCache
 from engines.chatterbox.t3.reading import Reader
-from engines.chatterbox.t3.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
+from engines.chatterbox.t3.sampling import (
+    Performance,
+    Settings,
+    draw,
+    gpt2_probabilities,
+    guided,
+    llama_probabilities,
+)
 from engines.chatterbox.t3.sequence import SpeechSequence
 from engines.chatterbox.t3.transformer import Transformer
 from engines.chatterbox.variants import Variant
@@ -37,7 +44,28 @@ class _Stream:
     alignment: Alignment | None
     text_starts: int  # the position of its text in its rows
     rows: list[int] = field(default_factory=list)  # of the cache: with its text and, if guided, without
-    logits: Tensor = None  # (vocabulary,): what its next token is drawn from, set as soon as its text is read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lineup:
+    """Those who are active, as the sampler takes them: for each the rows that are compared, settings, what it said."""
+
+    conditioned: Tensor  # (n,) int64
+    compared: Tensor  # with itself where there is no guidance
+    settings: Settings
+    said: Tensor  # (n, vocabulary) bool; each stream's `said` is a row of it
+
+    @classmethod
+    def of(cls, streams: Sequence[_Stream], device: torch.device) -> _Lineup:
+        said = torch.stack([stream.said for stream in streams])
+        for stream, row in zip(streams, said, strict=True):
+            stream.said = row
+        return cls(
+            conditioned=torch.tensor([stream.rows[0] for stream in streams], device=device),
+            compared=torch.tensor([stream.rows[-1] for stream in streams], device=device),
+            settings=Settings.of([stream.performance for stream in streams], device),
+            said=said,
+        )
 
 
 class Decoder:
@@ -66,12 +94,24 @@ class Decoder:
         self._config = t3.hp
         self._device = device
         with torch.inference_mode():
-            self._transformer = Transformer(t3, self.precision, device, watches_alignment=variant.watches_alignment)
+            self._transformer = Transformer(
+                t3,
+                self.precision,
+                device,
+                most_rows=max_sequences * (2 if self._is_llama else 1),
+                watches_alignment=variant.watches_alignment,
+            )
         self._cache = self._transformer.cache
         self._prefixes = PrefixCache(prefix_bytes)
-        self._reader = Reader(self._transformer, self._prefixes, has_emotion=self._config.emotion_adv)
+        self._reader = Reader(
+            self._transformer,
+            self._prefixes,
+            has_emotion=self._config.emotion_adv,
+            keeps_unread=device.type != "cuda",
+        )
         self._streams: list[_Stream] = []
         self._owners: list[_Stream] = []  # of the cache's rows
+        self._lineup: _Lineup | None = None  # of the streams, until one joins or leaves
 
     @property
     def active(self) -> Sequence[SpeechSequence]:
@@ -110,6 +150,7 @@ class Decoder:
                 raise
         self._owners += [stream] * len(stream.rows)
         self._streams.append(stream)
+        self._lineup = None
         return stream.sequence
 
     def step(self) -> None:
@@ -146,9 +187,9 @@ class Decoder:
             alignment=Alignment(len(text), self._config.stop_speech_token) if self._watches_alignment else None,
             text_starts=prefix.length,
         )
-        logits = self._reader.read(text, prefix, is_guided=self._is_llama and performance.cfg_weight > 0)
+        self._reader.read(text, prefix, is_guided=self._is_llama and performance.cfg_weight > 0)
         stream.rows = list(range(len(self._owners), self._cache.rows))
-        self._hear([stream], logits[:1], logits[-1:], attention_row=0)
+        self._listen(stream, attention_row=0)
         return stream
 
     def _framed(self, tokens: Sequence[int]) -> list[int]:
@@ -177,52 +218,51 @@ class Decoder:
         for stream, token in zip(self._streams, self._sampled(), strict=True):
             if not self._is_llama and not stream.sequence.tokens:
                 stream.said.zero_()  # inference_turbo penalizes the start token in the first draw only
-            stream.said[token] = True
+                stream.said[token] = True
             stream.sequence.take(token)
         for stream in [stream for stream in self._streams if stream.sequence.is_finished]:
             self._leave(stream)
 
     def _sampled(self) -> list[int]:
-        logits = torch.stack([self._judged(stream) for stream in self._streams])
-        said = torch.stack([stream.said for stream in self._streams])
-        performances = [stream.performance for stream in self._streams]
-        probabilities = (llama_probabilities if self._is_llama else gpt2_probabilities)(logits, said, performances)
-        tokens: list[int] = draw(probabilities, [stream.generator for stream in self._streams]).tolist()
+        lineup = self._lineup = self._lineup or _Lineup.of(self._streams, self._device)
+        heard = self._transformer.logits
+        logits = guided(heard[lineup.conditioned], heard[lineup.compared], lineup.settings)
+        if self._watches_alignment:
+            logits = torch.stack([self._judged(*judged) for judged in zip(self._streams, logits, strict=True)])
+        probabilities = (llama_probabilities if self._is_llama else gpt2_probabilities)(
+            logits, lineup.said, lineup.settings
+        )
+        drawn = draw(probabilities, [stream.generator for stream in self._streams])
+        lineup.said.scatter_(1, drawn[:, None], value=True)
+        tokens: list[int] = drawn.tolist()
         return tokens
 
-    def _judged(self, stream: _Stream) -> Tensor:
+    def _judged(self, stream: _Stream, logits: Tensor) -> Tensor:
         """The stream's logits, as the analyzer of a multilingual model lets them be."""
         if stream.alignment is None:
-            return stream.logits
+            return logits
         last = stream.sequence.tokens[-1] if stream.sequence.tokens else self._config.start_speech_token
-        return stream.alignment.step(stream.logits[None], next_token=last)[0]
+        return stream.alignment.step(logits[None], next_token=last)[0]
 
     def _advance(self) -> None:
-        logits = self._transformer.advance(
+        self._transformer.advance(
             [stream.sequence.tokens[-1] for stream in self._owners],
             [len(stream.sequence.tokens) for stream in self._owners],
         )
-        conditioned = [stream.rows[0] for stream in self._streams]
-        compared = [stream.rows[-1] for stream in self._streams]  # with itself where there is no guidance
-        self._hear(self._streams, logits[conditioned], logits[compared])
+        for stream in self._streams:
+            self._listen(stream, stream.rows[0])
 
-    def _hear(
-        self, streams: Sequence[_Stream], conditioned: Tensor, compared: Tensor, attention_row: int | None = None
-    ) -> None:
-        """Keep for each stream what its next token is drawn from."""
-        weights = [stream.performance.cfg_weight for stream in streams]
-        for stream, logits in zip(streams, guided(conditioned, compared, weights), strict=True):
-            stream.logits = logits
-            if stream.alignment is not None:
-                row = stream.rows[0] if attention_row is None else attention_row
-                stream.alignment.listen(self._transformer.watch.weights, row, stream.text_starts)
+    def _listen(self, stream: _Stream, attention_row: int) -> None:
+        if stream.alignment is not None:
+            stream.alignment.listen(self._transformer.watch.weights, attention_row, stream.text_starts)
 
     def _leave(self, stream: _Stream) -> None:
         """Free the stream's rows; the last rows move into them."""
         self._streams.remove(stream)
+        self._lineup = None
         while stream.rows:
             row = stream.rows.pop()
-            moved = self._cache.remove(row)
+            moved = self._transformer.remove(row)
             owner = self._owners.pop()
             if moved != row:
                 self._owners[row] = owner

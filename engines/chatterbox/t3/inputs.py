@@ -54,13 +54,13 @@ class Inputs:
     def beginning(self) -> Tensor:
         """The start tokens, from which speech goes on."""
         start = self._t3.hp.start_speech_token
-        return self.speech([start] * self.starts, [0] * self.starts)
+        return self.speech(self._tensor([start] * self.starts), self._tensor([0] * self.starts))
 
-    def speech(self, tokens: Sequence[int], steps: Sequence[int]) -> Tensor:
-        """Speech tokens, each of which is the `steps`-th of its sequence; the first that was sampled is the 1st."""
-        embeddings = self._t3.speech_emb(self._tensor(tokens))
+    def speech(self, tokens: Tensor, steps: Tensor) -> Tensor:
+        """Speech tokens (n,), each the `steps`-th of its sequence; the first that was sampled is the 1st."""
+        embeddings = self._t3.speech_emb(tokens)
         if self._has_positions:
-            embeddings = embeddings + self._t3.speech_pos_emb.emb(self._tensor(steps))
+            embeddings = embeddings + self._t3.speech_pos_emb.emb(steps)
         return embeddings.to(self._dtype)
 
     def _tensor(self, numbers: Sequence[int]) -> Tensor:

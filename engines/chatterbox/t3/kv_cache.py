@@ -35,6 +35,20 @@ class KVCache:
     def size_bytes(self) -> int:
         return sum(store.numel() * store.element_size() for store in (*self.keys, *self.values))
 
+    @property
+    def room(self) -> int:
+        """Positions that there is room for in every row."""
+        return int(self.keys[0].shape[2])
+
+    @property
+    def addresses(self) -> list[int]:
+        """Where each layer's keys are, then each layer's values: until `keys` is another list."""
+        return [store.data_ptr() for store in (*self.keys, *self.values)]
+
+    def advance(self) -> None:
+        """Every row has learned one more position."""
+        self.lengths = [length + 1 for length in self.lengths]
+
     def add(self, beginning: KeyValues, room: int) -> int:
         """A new row that starts as a copy of `beginning`, with room for `room` positions in all; its index."""
         row, known = self.rows, beginning.length

@@ -38,29 +38,55 @@ class Performance:
             raise ValueError(f"min_p and top_p must be 0 to 1, and top_k no less than 0: {self}")
 
 
-def guided(conditioned: Tensor, unconditioned: Tensor, weights: Sequence[float]) -> Tensor:
-    """Classifier-free guidance: logits (n, vocabulary) pushed away from those without the text, by (n,) weights."""
-    weight = _column(weights, conditioned)
-    return conditioned + weight * (conditioned - unconditioned)
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """What several performances ask of the sampler, on its device: columns (n, 1), a row for each."""
+
+    cfg_weight: Tensor
+    temperature: Tensor
+    min_p: Tensor
+    least_share: Tensor  # 1 - top_p: of what may be left out
+    repetition_penalty: Tensor
+    top_k: Tensor  # int64, 0 for all
+    most_k: int
+    has_top_p: bool
+
+    @classmethod
+    def of(cls, performances: Sequence[Performance], device: torch.device) -> Settings:
+        def column(numbers: Sequence[float]) -> Tensor:
+            return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None]
+
+        return cls(
+            cfg_weight=column([one.cfg_weight for one in performances]),
+            temperature=column([one.temperature for one in performances]),
+            min_p=column([one.min_p for one in performances]),
+            least_share=column([1 - one.top_p for one in performances]),
+            repetition_penalty=column([one.repetition_penalty for one in performances]),
+            top_k=torch.tensor([[one.top_k] for one in performances], device=device),
+            most_k=max(one.top_k for one in performances),
+            has_top_p=any(one.top_p < 1 for one in performances),
+        )
 
 
-def llama_probabilities(logits: Tensor, said: Tensor, performances: Sequence[Performance]) -> Tensor:
+def guided(conditioned: Tensor, unconditioned: Tensor, settings: Settings) -> Tensor:
+    """Classifier-free guidance: logits (n, vocabulary) pushed away from those without the text."""
+    return conditioned + settings.cfg_weight * (conditioned - unconditioned)
+
+
+def llama_probabilities(logits: Tensor, said: Tensor, settings: Settings) -> Tensor:
     """As T3.inference chooses: penalty, temperature, min_p, top_p.
 
     Logits (n, vocabulary) float32; `said` (n, vocabulary) bool marks the tokens that the penalty is for.
     """
-    logits = _penalized(logits, said, performances)
-    logits = logits / _column([one.temperature for one in performances], logits)
-    logits = _keep_min_p(logits, [one.min_p for one in performances])
-    return _keep_top_p(logits, [one.top_p for one in performances]).softmax(-1)
+    logits = _penalized(logits, said, settings)
+    logits = _keep_min_p(logits / settings.temperature, settings)
+    return _keep_top_p(logits, settings).softmax(-1)
 
 
-def gpt2_probabilities(logits: Tensor, said: Tensor, performances: Sequence[Performance]) -> Tensor:
+def gpt2_probabilities(logits: Tensor, said: Tensor, settings: Settings) -> Tensor:
     """As T3.inference_turbo chooses: temperature, top_k, top_p, and the penalty last. Shapes as above."""
-    logits = logits / _column([one.temperature for one in performances], logits)
-    logits = _keep_top_k(logits, [one.top_k for one in performances])
-    logits = _keep_top_p(logits, [one.top_p for one in performances])
-    return _penalized(logits, said, performances).softmax(-1)
+    logits = _keep_top_k(logits / settings.temperature, settings)
+    return _penalized(_keep_top_p(logits, settings), said, settings).softmax(-1)
 
 
 def draw(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -74,50 +100,35 @@ def draw(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor
     return (probabilities / torch.stack(noise).to(probabilities.device)).argmax(-1)
 
 
-def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
-    """(n, 1), to be broadcast over a row's logits."""
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device)[:, None]
-
-
-def _penalized(logits: Tensor, said: Tensor, performances: Sequence[Performance]) -> Tensor:
-    penalty = _column([one.repetition_penalty for one in performances], logits)
+def _penalized(logits: Tensor, said: Tensor, settings: Settings) -> Tensor:
+    penalty = settings.repetition_penalty
     return torch.where(said, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def _keep_min_p(logits: Tensor, min_p: Sequence[float]) -> Tensor:
+def _keep_min_p(logits: Tensor, settings: Settings) -> Tensor:
     """Without the tokens that are less probable than `min_p` times the most probable one."""
     probabilities = logits.softmax(-1)
-    least = _column(min_p, logits) * probabilities.amax(-1, keepdim=True)
+    least = settings.min_p * probabilities.amax(-1, keepdim=True)
     return logits.masked_fill(probabilities < least, NEVER)
 
 
-def _keep_top_k(logits: Tensor, top_k: Sequence[int]) -> Tensor:
+def _keep_top_k(logits: Tensor, settings: Settings) -> Tensor:
     """Without the tokens below the k-th most probable; k = 0 leaves all."""
-    if not any(top_k):
+    if not settings.most_k:
         return logits
-    width = logits.shape[-1]
-    ranked = logits.topk(min(max(top_k), width)).values
-    places = [min(k or width, ranked.shape[-1]) - 1 for k in top_k]
-    least = ranked.gather(-1, torch.tensor(places, device=logits.device)[:, None])
-    everything = torch.tensor([k == 0 for k in top_k], device=logits.device)[:, None]
-    return logits.masked_fill((logits < least) & ~everything, NEVER)
+    ranked = logits.topk(min(settings.most_k, logits.shape[-1])).values
+    places = settings.top_k.clamp(1, ranked.shape[-1]) - 1
+    return logits.masked_fill((logits < ranked.gather(-1, places)) & (settings.top_k > 0), NEVER)
 
 
-def _keep_top_p(logits: Tensor, top_p: Sequence[float]) -> Tensor:
+def _keep_top_p(logits: Tensor, settings: Settings) -> Tensor:
     """Without the improbable tokens that together make up no more than 1 - top_p.
 
-    Only rows with top_p below 1 are sorted: the others would lose nothing but tokens of probability 0.
+    A row with top_p 1 loses nothing by it but tokens of probability 0; where all are such nothing is sorted.
     """
-    rows = [row for row, share in enumerate(top_p) if share < 1]
-    if not rows:
+    if not settings.has_top_p:
         return logits
-    some = logits if len(rows) == len(logits) else logits[rows]
-    ascending, order = some.sort(dim=-1)
-    unlikely = ascending.softmax(-1).cumsum(-1) <= _column([1 - top_p[row] for row in rows], logits)
+    ascending, order = logits.sort(dim=-1)
+    unlikely = ascending.softmax(-1).cumsum(-1) <= settings.least_share
     unlikely[:, -1] = False
-    some = some.masked_fill(unlikely.scatter(-1, order, unlikely), NEVER)
-    if len(rows) == len(logits):
-        return some
-    kept = logits.clone()
-    kept[rows] = some
-    return kept
+    return logits.masked_fill(unlikely.scatter(-1, order, unlikely), NEVER)

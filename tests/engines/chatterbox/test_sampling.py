@@ -11,8 +11,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from engines.chatterbox.t3.sampling import Performance, draw, gpt2_probabilities, guided, llama_probabilities
-from tests.engines.chatterbox.small_t3 import performance
+from engines.chatterbox.t3.sampling import Performance, Settings, draw, gpt2_probabilities, guided, llama_probabilities
+from tests.engines.chatterbox.small_t3 import CPU, performance
 
 WIDTH = 8194
 SETTINGS = [
@@ -61,7 +61,7 @@ def test_rows_of_different_settings_get_exactly_the_probabilities_that_upstream_
         ids = torch.randint(0, WIDTH, (len(SETTINGS), 300), generator=chance)
         said = torch.zeros(len(SETTINGS), WIDTH, dtype=torch.bool).scatter_(1, ids, True)
 
-        probabilities = ours(logits, said, SETTINGS)
+        probabilities = ours(logits, said, Settings.of(SETTINGS, CPU))
 
         for row, how in enumerate(SETTINGS):
             expected = theirs(logits[row], ids[row].tolist(), how)
@@ -93,8 +93,9 @@ def test_a_draw_leaves_the_global_generator_alone():
 
 def test_guidance_is_upstreams_for_each_rows_own_weight():
     conditioned, unconditioned = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(3))
+    weights = [performance(cfg_weight=weight) for weight in (0.0, 0.5, 1.3)]
 
-    logits = guided(conditioned, unconditioned, [0.0, 0.5, 1.3])
+    logits = guided(conditioned, unconditioned, Settings.of(weights, CPU))
 
     assert torch.equal(logits[0], conditioned[0])
     for row, weight in ((1, 0.5), (2, 1.3)):

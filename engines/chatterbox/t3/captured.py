@@ -1,0 +1,78 @@
+"""A step of the decoder on an NVIDIA device: recorded once as a CUDA graph, replayed for every token.
+
+Launching a step's operations one by one takes several times as long as computing them. The recording always has the
+same number of rows, idle ones included: a product of few rows costs the reading of its weights, however many they are.
+So the same kernels compute a row whoever else is there, and its tokens do not depend on that either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engines.chatterbox.t3.kernel import AttendKernel
+    from engines.chatterbox.t3.kv_cache import KVCache
+
+WARM_UPS = 2  # after which the libraries have made what they make on first use
+IDLE = -1  # the position of a row that nobody has
+
+Forward = Callable[[int, "Tensor"], "Tensor"]
+
+
+class CapturedStep:
+    """Takes one token for each row of the cache, and writes to `logits` (rows, vocabulary) what follows it.
+
+    `forward(tokens, steps, positions, attend)` is the computation, of tensors (rows,) alone: its result is copied to
+    `logits`, whose rows are as many as are recorded.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor, Tensor, Tensor, Forward], Tensor],
+        kernel: AttendKernel,
+        cache: KVCache,
+        logits: Tensor,
+    ) -> None:
+        self._cache, self._logits = cache, logits
+        self._plan = torch.zeros(3, len(logits), dtype=torch.int64, device=logits.device)  # token, step, position
+        self._plan[2] = IDLE
+        self._places = torch.zeros(2 * len(cache.keys) + 1, dtype=torch.int64, device=logits.device)
+        self._placed: object = None  # the stores whose addresses those are
+        tokens, steps, positions = self._plan
+        attend = partial(_attend, kernel, positions, self._places)
+        self._graph = _recorded(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
+
+    def __call__(self, tokens: Sequence[int], steps: Sequence[int]) -> None:
+        self._cache.reserve(max(self._cache.lengths) + 1)
+        if self._placed is not self._cache.keys:
+            self._places.copy_(torch.tensor([*self._cache.addresses, self._cache.room]))
+            self._placed = self._cache.keys
+        idle = len(self._logits) - len(tokens)
+        rests = ((tokens, 0), (steps, 0), (self._cache.lengths, IDLE))
+        self._plan.copy_(torch.tensor([[*numbers, *[rest] * idle] for numbers, rest in rests]))
+        self._graph.replay()
+        self._cache.advance()
+
+
+def _attend(kernel: AttendKernel, positions: Tensor, places: Tensor, layer: int, qkv: Tensor) -> Tensor:
+    return kernel(layer, qkv, positions, places)
+
+
+def _recorded(work: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:
+    """The work as a graph. Other threads may use the device meanwhile."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        work()
+    return graph

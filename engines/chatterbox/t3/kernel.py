@@ -1,0 +1,87 @@
+"""The attention of a step as one kernel on NVIDIA's devices (`attend.cu`), compiled when a model is loaded.
+
+It takes the place of some ten operations a layer, and reads no more of a row than the row knows, so that a step is one
+and the same whoever is in it. The compiler (NVRTC) and its binding come with torch; a user needs no CUDA toolkit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engines.chatterbox.t3.backbone import Rotary, Shape
+
+SOURCE = Path(__file__).with_name("attend.cu")
+THREADS = 256
+ARGUMENTS = (*[ctypes.c_void_p] * 5, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+
+
+class KernelUnavailable(Exception):
+    """Why there can be no kernel: no NVIDIA device, no compiler beside torch, or a shape that it is not made for."""
+
+
+class AttendKernel:
+    """One new token in every row of a cache, as `attend.cu` describes it. Raises KernelUnavailable."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, rotary: Rotary | None, device: torch.device) -> None:
+        lanes = shape.head_dim / 8
+        if lanes not in (1, 2, 4, 8, 16, 32):
+            raise KernelUnavailable(f"heads of {shape.head_dim} channels")
+        self._shape = shape
+        self._rotary = rotary
+        defined = {
+            "HEAD_DIM": shape.head_dim,
+            "SCALAR_BITS": torch.finfo(dtype).bits,
+            "IS_BFLOAT16": int(dtype == torch.bfloat16),
+            "IS_ROTARY": int(rotary is not None),
+        }
+        with torch.cuda.device(device):
+            self._function = _function("attend", SOURCE.read_bytes(), defined, device)
+
+    def __call__(self, layer: int, qkv: Tensor, positions: Tensor, places: Tensor) -> Tensor:
+        """qkv (rows, 3, heads, head_dim), positions (rows,) int64, -1 for an idle row, to (rows, heads * head_dim).
+
+        `places` holds the addresses of each layer's keys, of each layer's values, and the room of a row (int64).
+        """
+        from cuda.bindings import driver
+
+        rows, qkv = len(qkv), qkv.contiguous()
+        attended = qkv.new_empty(rows, self._shape.heads * self._shape.head_dim)
+        tables = (0, 0) if self._rotary is None else (self._rotary.cos.data_ptr(), self._rotary.sin.data_ptr())
+        pointers = (qkv.data_ptr(), *tables, positions.data_ptr(), places.data_ptr())
+        values = (*pointers, layer, self._shape.layers, attended.data_ptr())
+        grid, block = (self._shape.heads, rows, 1), (THREADS, 1, 1)
+        stream = torch.cuda.current_stream(qkv.device).cuda_stream
+        _done(driver.cuLaunchKernel(self._function, *grid, *block, 0, stream, (values, ARGUMENTS), 0))
+        return attended
+
+
+def _function(name: str, source: bytes, defined: dict[str, int], device: torch.device) -> Any:
+    """A function of a CUDA source, compiled for the device. Raises KernelUnavailable."""
+    try:
+        from cuda.bindings import driver, nvrtc
+    except ImportError as error:
+        raise KernelUnavailable(f"no CUDA bindings beside torch ({error})") from error
+    torch.cuda.synchronize(device)  # its context is this thread's from here on
+    major, minor = torch.cuda.get_device_capability(device)
+    options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defined.items())]
+    program = _done(nvrtc.nvrtcCreateProgram(source, f"{name}.cu".encode(), 0, [], []))
+    _done(nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options]))
+    code = bytes(_done(nvrtc.nvrtcGetCUBINSize(program)))
+    _done(nvrtc.nvrtcGetCUBIN(program, code))
+    module = _done(driver.cuModuleLoadData(code))
+    return _done(driver.cuModuleGetFunction(module, name.encode()))
+
+
+def _done(result: tuple[Any, ...]) -> Any:
+    """What a call of the bindings gave beside its status. Raises KernelUnavailable for a status that is no success."""
+    status, *values = result
+    if int(status):
+        raise KernelUnavailable(f"{type(status).__name__} {status.name}")
+    return values[0] if values else None
