@@ -23,6 +23,7 @@ from engines.base import (
     WindowRequest,
 )
 from engines.chatterbox import conditioning, guard
+from engines.chatterbox.chance import chance
 from engines.chatterbox.conditioning import VoiceStore
 from engines.chatterbox.fleet import Fleet, LoadedModel
 from engines.chatterbox.model_thread import SAMPLES_A_TOKEN, Ended, ModelThread, SpeakingChunk
@@ -146,7 +147,7 @@ class ChatterboxEngine:
         tokens = self._thread.call(window.model, lambda loaded: speech_tokens_of(loaded.s3gen, source), cancellation)
         if not tokens:
             raise InvalidAudio("the recording is too short to be converted")
-        generator = torch.Generator().manual_seed(window.seed)
+        generator = chance(window.seed, self._device)
         joined: Waveform | None = None
         for stretch in stretches(tokens):
             rendered = self._rendered(window, stretch, _own(conditionals), generator, cancellation)

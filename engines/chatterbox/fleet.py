@@ -37,6 +37,7 @@ class LoadedModel:
 
     variant: Variant
     revision: str
+    device: torch.device
     decoder: Decoder
     renderer: Renderer
     reader: TextReader
@@ -183,6 +184,7 @@ class Fleet:
         return LoadedModel(
             variant=variant,
             revision=found.revision,
+            device=self._device,
             decoder=decoder,
             renderer=renderer,
             reader=TextReader(variant, modules.tokenizer),

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engines.base import Cancellation, Cancelled, ChunkRequest, LoadProgress, derived_seed
 from engines.chatterbox import guard
+from engines.chatterbox.chance import chance
 from engines.chatterbox.fleet import Fleet, LoadedModel
 from engines.chatterbox.s3gen.rendering import RenderJob, RenderStream
 from engines.chatterbox.t3.sampling import Performance
@@ -70,7 +71,7 @@ class SpeakingChunk:
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     model: LoadedModel | None = None
     sequence: SpeechSequence | None = None
-    generator: torch.Generator = field(default_factory=torch.Generator)
+    generator: torch.Generator | None = None
     stream: RenderStream | None = None
     has_sounded: bool = False
     came_at: float = field(default_factory=time.monotonic)
@@ -263,7 +264,7 @@ class ModelThread(threading.Thread):
         chunk.voice = chunk.voice or model.own_voice
         if chunk.voice is None:
             raise GenerationFailed(f"the model {model.variant.name} has no voice of its own")
-        chunk.generator.manual_seed(request.seed)
+        chunk.generator = chance(request.seed, model.device)
         chunk.sequence = model.decoder.admit(
             model.reader.tokens(request.text, request.language),
             chunk.voice,
@@ -272,7 +273,7 @@ class ModelThread(threading.Thread):
             guard.most_tokens(request.text),
         )
         if request.early:
-            noise = torch.Generator().manual_seed(derived_seed(request.seed, NOISE_SALT))
+            noise = chance(derived_seed(request.seed, NOISE_SALT), model.device)
             chunk.stream = model.renderer.stream(chunk.voice, noise, chunk.flow_steps or model.variant.flow_steps)
         self._waiting.remove(chunk)
         self._decoding.append(chunk)
@@ -311,7 +312,7 @@ class ModelThread(threading.Thread):
         jobs = [
             RenderJob(chunk.sequence.speech_tokens, chunk.voice, chunk.generator)
             for chunk in chunks
-            if chunk.sequence is not None and chunk.voice is not None
+            if chunk.sequence is not None and chunk.voice is not None and chunk.generator is not None
         ]
 
         self._at_work = chunks

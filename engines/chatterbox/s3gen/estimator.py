@@ -62,7 +62,7 @@ class Estimator:
         `time` is one item of `times`. `is_real` is (rows, frames), None without padding; padded frames hold anything.
         """
         biases = iter(time)
-        mask = None if is_real is None else is_real[:, None, None]
+        mask = None if is_real is None else self._mask(is_real)
         skips, hidden = [], inputs
         for section in self._down:
             hidden = section(hidden, next(biases), mask)
@@ -75,6 +75,11 @@ class Estimator:
             hidden = section.resample(hidden)
         project = self._module.final_proj
         return F.linear(self._final(hidden), project.weight[..., 0], project.bias)
+
+    def _mask(self, is_real: Tensor) -> Tensor:
+        """What attention adds to its scores, (rows, 1, 1, frames): made once, where 56 blocks need it."""
+        mask = torch.zeros(is_real.shape, dtype=_attends_in(self._dtype, is_real.device), device=is_real.device)
+        return mask.masked_fill_(~is_real, -torch.inf)[:, None, None]
 
 
 class _Section:
@@ -126,8 +131,7 @@ class _Transformer:
         self._qkv = _joined([attention.to_q.weight, attention.to_k.weight, attention.to_v.weight]).to(dtype)
         self._out = _Linear(attention.to_out[0], dtype)
         self._widen, self._narrow = _Linear(forward.net[0].proj, dtype), _Linear(forward.net[2], dtype)
-        # A CPU with bf16 products still attends faster in float32.
-        self._attention_dtype = dtype if self._qkv.is_cuda else torch.float32
+        self._attention_dtype = _attends_in(dtype, self._qkv.device)
 
     def update(self, hidden: Tensor, mask: Tensor | None) -> None:
         """Add what this block has to say to the residual stream, in place."""
@@ -148,6 +152,11 @@ class _Linear:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden.to(self._weight.dtype), self._weight, self._bias)
+
+
+def _attends_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """A CPU with bf16 products still attends faster in float32."""
+    return dtype if device.type == "cuda" else torch.float32
 
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:

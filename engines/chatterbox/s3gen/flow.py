@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from engines.chatterbox.s3gen.captured import CapturedEstimator
 from engines.chatterbox.s3gen.encoder import Encoder
 from engines.chatterbox.s3gen.estimator import Estimator, Precision
 
@@ -39,7 +40,9 @@ class Flow:
         self._module = module
         self._is_meanflow = is_meanflow
         self._encoder = Encoder(module.encoder)
-        self._estimator = Estimator(module.decoder.estimator, precision)
+        estimator = Estimator(module.decoder.estimator, precision)
+        is_cuda = module.input_embedding.weight.device.type == "cuda"
+        self._estimator = CapturedEstimator(estimator) if is_cuda else estimator
         self._mel_channels: int = module.output_size
         self.lookahead: int = module.pre_lookahead_len  # tokens that the encoder looks ahead
         self.frames_per_token: int = module.token_mel_ratio

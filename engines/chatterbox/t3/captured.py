@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from engines.chatterbox.recording import record
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engines.chatterbox.t3.backbone import Attend
     from engines.chatterbox.t3.kernel import AttendKernel
     from engines.chatterbox.t3.kv_cache import KVCache
 
-WARM_UPS = 2  # after which the libraries have made what they make on first use
 IDLE = -1  # the position of a row that nobody has
-
-Forward = Callable[[int, "Tensor"], "Tensor"]
 
 
 class CapturedStep:
@@ -34,7 +34,7 @@ class CapturedStep:
 
     def __init__(
         self,
-        forward: Callable[[Tensor, Tensor, Tensor, Forward], Tensor],
+        forward: Callable[[Tensor, Tensor, Tensor, Attend], Tensor],
         kernel: AttendKernel,
         cache: KVCache,
         logits: Tensor,
@@ -46,7 +46,7 @@ class CapturedStep:
         self._placed: object = None  # the stores whose addresses those are
         tokens, steps, positions = self._plan
         attend = partial(_attend, kernel, positions, self._places)
-        self._graph = _recorded(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
+        self._graph = record(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
 
     def __call__(self, tokens: Sequence[int], steps: Sequence[int]) -> None:
         self._cache.reserve(max(self._cache.lengths) + 1)
@@ -62,17 +62,3 @@ class CapturedStep:
 
 def _attend(kernel: AttendKernel, positions: Tensor, places: Tensor, layer: int, qkv: Tensor) -> Tensor:
     return kernel(layer, qkv, positions, places)
-
-
-def _recorded(work: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:
-    """The work as a graph. Other threads may use the device meanwhile."""
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            work()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        work()
-    return graph
