@@ -76,11 +76,11 @@ __device__ float turned(const scalar* vector, int i, const float* cos, const flo
 }
 
 // qkv (rows, 3, heads, HEAD_DIM); cos and sin (positions, HEAD_DIM); positions (rows), -1 for an idle row.
-// places: the address of each layer's keys, of each layer's values (rows, heads, room, HEAD_DIM), and the room.
+// store: the addresses of keys and of values (layers, store rows, heads, room, HEAD_DIM), store rows, room.
 // out (rows, heads, HEAD_DIM), zeros for an idle row.
 extern "C" __global__ void __launch_bounds__(WARPS * 32) attend(
     const scalar* __restrict__ qkv, const float* __restrict__ cos, const float* __restrict__ sin,
-    const long long* __restrict__ positions, const long long* __restrict__ places, int layer, int layers,
+    const long long* __restrict__ positions, const long long* __restrict__ store, int layer,
     scalar* __restrict__ out) {
     const int head = blockIdx.x, row = blockIdx.y, heads = gridDim.x, thread = threadIdx.x;
     const long long position = positions[row];
@@ -89,9 +89,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attend(
         if (thread < HEAD_DIM) out[thread] = narrowed(0.0f);
         return;
     }
-    const long long start = (static_cast<long long>(row) * heads + head) * places[2 * layers] * HEAD_DIM;
-    scalar* keys = reinterpret_cast<scalar*>(places[layer]) + start;
-    scalar* values = reinterpret_cast<scalar*>(places[layers + layer]) + start;
+    const long long start = ((layer * store[2] + row) * heads + head) * store[3] * HEAD_DIM;
+    scalar* keys = reinterpret_cast<scalar*>(store[0]) + start;
+    scalar* values = reinterpret_cast<scalar*>(store[1]) + start;
 
     __shared__ float query[HEAD_DIM];
     if (thread < HEAD_DIM) {

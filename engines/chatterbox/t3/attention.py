@@ -49,7 +49,7 @@ class StepAttention:
         if min(cache.lengths) < max(cache.lengths):
             self._place = (torch.arange(self._rows, device=positions.device), slice(None), positions)
             hidden = torch.arange(self._length, device=positions.device) > positions[:, None]
-            mask = torch.zeros(hidden.shape, dtype=cache.keys[0].dtype, device=positions.device)
+            mask = torch.zeros(hidden.shape, dtype=cache.keys.dtype, device=positions.device)
             self._mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
 
     def __call__(self, layer: int, qkv: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class SegmentAttention:
 
     def _mask(self, start: int, count: int) -> Tensor:
         """(count, start + count): each new token sees what is known, itself and the new ones before it."""
-        store = self._cache.keys[0]
+        store = self._cache.keys
         everything = torch.full((count, start + count), float("-inf"), dtype=store.dtype, device=store.device)
         return everything.triu_(start + 1)
 

@@ -8,7 +8,6 @@ So the same kernels compute a row whoever else is there, and its tokens do not d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,26 +38,26 @@ class CapturedStep:
         cache: KVCache,
         logits: Tensor,
     ) -> None:
-        self._cache, self._logits = cache, logits
-        self._plan = torch.zeros(3, len(logits), dtype=torch.int64, device=logits.device)  # token, step, position
-        self._plan[2] = IDLE
-        self._places = torch.zeros(2 * len(cache.keys) + 1, dtype=torch.int64, device=logits.device)
-        self._placed: object = None  # the stores whose addresses those are
+        self._kernel, self._cache, self._logits = kernel, cache, logits
+        self._plan = torch.zeros(3, len(logits), dtype=torch.int64, device=logits.device)
         tokens, steps, positions = self._plan
-        attend = partial(_attend, kernel, positions, self._places)
+        positions.fill_(IDLE)
+        store = self._store = torch.zeros(len(kernel.describe(cache)), dtype=torch.int64, device=logits.device)
+        self._described: list[int] = []  # what `store` says
+
+        def attend(layer: int, qkv: Tensor) -> Tensor:
+            return kernel(layer, qkv, positions, store)
+
         self._graph = record(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
 
     def __call__(self, tokens: Sequence[int], steps: Sequence[int]) -> None:
-        self._cache.reserve(max(self._cache.lengths) + 1)
-        if self._placed is not self._cache.keys:
-            self._places.copy_(torch.tensor([*self._cache.addresses, self._cache.room]))
-            self._placed = self._cache.keys
-        idle = len(self._logits) - len(tokens)
-        rests = ((tokens, 0), (steps, 0), (self._cache.lengths, IDLE))
-        self._plan.copy_(torch.tensor([[*numbers, *[rest] * idle] for numbers, rest in rests]))
+        cache, idle = self._cache, len(self._logits) - len(tokens)
+        cache.reserve(max(cache.lengths) + 1)
+        described = self._kernel.describe(cache)
+        if described != self._described:
+            self._store.copy_(torch.tensor(described))
+            self._described = described
+        plan = ((tokens, 0), (steps, 0), (cache.lengths, IDLE))
+        self._plan.copy_(torch.tensor([[*numbers, *[rest] * idle] for numbers, rest in plan]))
         self._graph.replay()
-        self._cache.advance()
-
-
-def _attend(kernel: AttendKernel, positions: Tensor, places: Tensor, layer: int, qkv: Tensor) -> Tensor:
-    return kernel(layer, qkv, positions, places)
+        cache.advance()

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engines.chatterbox.t3.backbone import Rotary, Shape
+    from engines.chatterbox.t3.kv_cache import KVCache
 
 SOURCE = Path(__file__).with_name("attend.cu")
 THREADS = 256
-ARGUMENTS = (*[ctypes.c_void_p] * 5, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+ARGUMENTS = (*[ctypes.c_void_p] * 5, ctypes.c_int, ctypes.c_void_p)
 
 
 class KernelUnavailable(Exception):
@@ -44,18 +45,23 @@ class AttendKernel:
         with torch.cuda.device(device):
             self._function = _function("attend", SOURCE.read_bytes(), defined, device)
 
-    def __call__(self, layer: int, qkv: Tensor, positions: Tensor, places: Tensor) -> Tensor:
+    @staticmethod
+    def describe(cache: KVCache) -> list[int]:
+        """Where the cache is, as a call wants to know it."""
+        return [cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape[1], cache.room]
+
+    def __call__(self, layer: int, qkv: Tensor, positions: Tensor, store: Tensor) -> Tensor:
         """qkv (rows, 3, heads, head_dim), positions (rows,) int64, -1 for an idle row, to (rows, heads * head_dim).
 
-        `places` holds the addresses of each layer's keys, of each layer's values, and the room of a row (int64).
+        `store` (4,) int64 holds what `describe` says, on the device.
         """
         from cuda.bindings import driver
 
         rows, qkv = len(qkv), qkv.contiguous()
         attended = qkv.new_empty(rows, self._shape.heads * self._shape.head_dim)
         tables = (0, 0) if self._rotary is None else (self._rotary.cos.data_ptr(), self._rotary.sin.data_ptr())
-        pointers = (qkv.data_ptr(), *tables, positions.data_ptr(), places.data_ptr())
-        values = (*pointers, layer, self._shape.layers, attended.data_ptr())
+        pointers = (qkv.data_ptr(), *tables, positions.data_ptr(), store.data_ptr())
+        values = (*pointers, layer, attended.data_ptr())
         grid, block = (self._shape.heads, rows, 1), (THREADS, 1, 1)
         stream = torch.cuda.current_stream(qkv.device).cuda_stream
         _done(driver.cuLaunchKernel(self._function, *grid, *block, 0, stream, (values, ARGUMENTS), 0))

@@ -15,17 +15,15 @@ BLOCK = 256  # positions by which the rows grow: copying them is rare, and littl
 class KVCache:
     """A row for each stream of tokens, rows 0 to `rows` - 1 without gaps; row r knows its first `lengths[r]` positions.
 
-    `keys[layer]` and `values[layer]` are (row capacity, heads, length capacity, head_dim). What lies beyond a row's
-    length is finite, and must be masked. Memory is taken when rows come or grow, and given back when the last leaves.
+    `keys` and `values` are (layers, row capacity, heads, room, head_dim). What lies beyond a row's length is finite,
+    and must be masked. Memory is taken when rows come or grow, and given back when the last leaves.
     """
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
         self._shape = shape
         self._dtype, self._device = dtype, device
         self.lengths: list[int] = []
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self._release()
+        self.keys, self.values = self._nothing(), self._nothing()
 
     @property
     def rows(self) -> int:
@@ -33,17 +31,12 @@ class KVCache:
 
     @property
     def size_bytes(self) -> int:
-        return sum(store.numel() * store.element_size() for store in (*self.keys, *self.values))
+        return 2 * int(self.keys.numel()) * int(self.keys.element_size())
 
     @property
     def room(self) -> int:
         """Positions that there is room for in every row."""
-        return int(self.keys[0].shape[2])
-
-    @property
-    def addresses(self) -> list[int]:
-        """Where each layer's keys are, then each layer's values: until `keys` is another list."""
-        return [store.data_ptr() for store in (*self.keys, *self.values)]
+        return int(self.keys.shape[3])
 
     def advance(self) -> None:
         """Every row has learned one more position."""
@@ -53,9 +46,8 @@ class KVCache:
         """A new row that starts as a copy of `beginning`, with room for `room` positions in all; its index."""
         row, known = self.rows, beginning.length
         self._grow(row + 1, max(room, known))
-        for layer in range(self._shape.layers):
-            self.keys[layer][row, :, :known] = beginning.keys[layer]
-            self.values[layer][row, :, :known] = beginning.values[layer]
+        self.keys[:, row, :, :known] = beginning.keys
+        self.values[:, row, :, :known] = beginning.values
         self.lengths.append(known)
         return row
 
@@ -64,8 +56,8 @@ class KVCache:
         last = self.rows - 1
         known = self.lengths[last]
         if row != last:
-            for store in (*self.keys, *self.values):
-                store[row, :, :known] = store[last, :, :known]
+            for store in (self.keys, self.values):
+                store[:, row, :, :known] = store[:, last, :, :known]
             self.lengths[row] = known
         self.lengths.pop()
         if not self.lengths:
@@ -84,34 +76,30 @@ class KVCache:
 
     def copy(self, row: int, length: int) -> KeyValues:
         """The first `length` positions of a row."""
-        return KeyValues(
-            torch.stack([keys[row, :, :length] for keys in self.keys]),
-            torch.stack([values[row, :, :length] for values in self.values]),
-        )
+        return KeyValues(self.keys[:, row, :, :length].clone(), self.values[:, row, :, :length].clone())
 
     def _grow(self, rows: int, length: int) -> None:
-        have_rows, _, have_length, _ = self.keys[0].shape
+        _, have_rows, _, have_length, _ = self.keys.shape
         if rows <= have_rows and length <= have_length:
             return
         rows = rows if rows <= have_rows else max(rows, min(2 * have_rows, have_rows + 8))
         length = max(have_length, -(-length // BLOCK) * BLOCK)
         rows = max(rows, have_rows)
-        # All of them before any is replaced: short of memory half-way, the cache is what it was.
-        keys = [self._grown(store, rows, length) for store in self.keys]
-        values = [self._grown(store, rows, length) for store in self.values]
-        self.keys, self.values = keys, values
+        # Both before either is replaced: short of memory half-way, the cache is what it was.
+        self.keys, self.values = self._grown(self.keys, rows, length), self._grown(self.values, rows, length)
 
     def _grown(self, store: Tensor, rows: int, length: int) -> Tensor:
         # zeros, not empty: a masked value counts nothing, unless it is infinite or no number
-        new = store.new_zeros(rows, self._shape.heads, length, self._shape.head_dim)
-        new[: self.rows, :, : store.shape[2]] = store[: self.rows]
+        new = store.new_zeros(self._shape.layers, rows, self._shape.heads, length, self._shape.head_dim)
+        new[:, : self.rows, :, : store.shape[3]] = store[:, : self.rows]
         return new
 
     def _release(self) -> None:
-        nothing = (0, self._shape.heads, 0, self._shape.head_dim)
-        for name in ("keys", "values"):
-            stores = [torch.zeros(nothing, dtype=self._dtype, device=self._device) for _ in range(self._shape.layers)]
-            setattr(self, name, stores)
+        self.keys, self.values = self._nothing(), self._nothing()
+
+    def _nothing(self) -> Tensor:
+        shape = (self._shape.layers, 0, self._shape.heads, 0, self._shape.head_dim)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
