@@ -7,6 +7,7 @@ Random weights, so the speech is noise and the speed is real. Prints tables in M
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import platform
 import time
@@ -24,9 +25,10 @@ from numpy.typing import NDArray
 from benchmarks import full_size
 from benchmarks.full_size import FullSize
 from engines.chatterbox import conditioning
+from engines.chatterbox.chance import chance
 from engines.chatterbox.fleet import default_precision
 from engines.chatterbox.s3gen.estimator import best_precision
-from engines.chatterbox.s3gen.rendering import Renderer, RenderJob
+from engines.chatterbox.s3gen.rendering import Renderer, RenderJob, RenderStream
 from engines.chatterbox.t3.decoding import Decoder
 from engines.chatterbox.t3.sampling import Performance
 from engines.chatterbox.voice import PreparedVoice
@@ -35,6 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 SEQUENCES = (1, 2, 4, 8, 16, 32)
 STEPS = 24  # of the decoder for each figure; the first quartile counts, on both sides: others use the machine too
 UTTERANCE_TOKENS = 75  # 3 s
+UTTERANCES = {"cpu": (UTTERANCE_TOKENS,), "cuda": (UTTERANCE_TOKENS, 250)}  # 10 s where that does not take minutes
 REFERENCE_S = 10.0
 TEXT = tuple(range(20, 80))
 
@@ -74,10 +77,10 @@ class Comparison:
     def __init__(self, name: str, device: torch.device, rounds: int) -> None:
         self._device, self._rounds = device, rounds
         self._upstream = full_size.make(name)
-        ours = full_size.make(name)
-        for part in (self._upstream.t3, self._upstream.s3gen, self._upstream.voice_encoder, ours.t3):
+        for part in (self._upstream.t3, self._upstream.s3gen, self._upstream.voice_encoder):
             part.to(device)
-        self._decoder = Decoder(ours.t3, ours.variant, default_precision(device), device, max(SEQUENCES))
+        ours, precision = copy.deepcopy(self._upstream.t3), default_precision(device)
+        self._decoder = Decoder(ours, self._upstream.variant, precision, device, max(SEQUENCES))
         self._renderer = Renderer(self._upstream.s3gen)
         self._renders_in = best_precision(device)
         self._recording = full_size.recording(REFERENCE_S)
@@ -87,10 +90,13 @@ class Comparison:
         print(f"T3 in {self._decoder.precision}, S3Gen in {self._renders_in}\n")
         voice = prepared(self._upstream, self._recording)
         curve = self._decoding(voice, sequences)
-        self._utterance(voice)
+        for tokens in UTTERANCES[self._device.type]:
+            self._utterance(voice, tokens)
         self._first_audio(voice)
         process = psutil.Process()
         print(f"\nmemory of the process with both: {process.memory_info().rss / 1e9:.1f} GB", flush=True)
+        if self._device.type == "cuda":
+            print(f"of the device, at most: {torch.cuda.max_memory_allocated(self._device) / 1e9:.1f} GB", flush=True)
         return curve
 
     def _decoding(self, voice: PreparedVoice, sequences: Sequence[int]) -> dict[int, float]:
@@ -126,65 +132,72 @@ class Comparison:
 
     def _our_step_s(self, voice: PreparedVoice, count: int) -> float:
         for seed in range(count):
-            self._decoder.admit(TEXT, voice, performance(self._upstream), torch.Generator().manual_seed(seed), 1000)
+            self._decoder.admit(TEXT, voice, performance(self._upstream), chance(seed, self._device), 1000)
         took = sorted(timed(self._device, self._decoder.step) for _ in range(STEPS))
         for sequence in list(self._decoder.active):
             self._decoder.drop(sequence)
         return took[len(took) // 4]
 
-    def _utterance(self, voice: PreparedVoice) -> None:
-        """3 s of speech from a recording to samples, by each in turn; for ours a second time with the voice known."""
-        theirs = Stages()
+    def _utterance(self, voice: PreparedVoice, count: int) -> None:
+        """So much speech from a recording to samples, by each in turn; for ours a second time with the voice known."""
+        self._spoken(voice, count)  # whatever is made on first use is made
+        theirs = Stages(self._device)
         with theirs("conditioning"):
             upstream_voice = prepared(self._upstream, self._recording)
         with theirs("T3"):
-            tokens = upstream_tokens(self._upstream, upstream_voice, UTTERANCE_TOKENS)
+            tokens = upstream_tokens(self._upstream, upstream_voice, count)
         with theirs("S3Gen"):
             upstream_wave(self._upstream, upstream_voice, tokens)
-        ours = Stages()
+        ours = Stages(self._device)
         with ours("conditioning"):
             voice = prepared(self._upstream, self._recording)
-        generator = torch.Generator().manual_seed(1)
         with ours("T3"):
-            speech = self._spoken(voice, generator)
+            speech, generator = self._spoken(voice, count)
         with ours("S3Gen"):
             self._renderer.render([RenderJob(speech, voice, generator)], self._upstream.variant.flow_steps, never)
-        print("\n| 3 s utterance, seconds | upstream | ours | times |\n| --- | --- | --- | --- |")
-        for stage in theirs.took_s:
+        duration_s = count / 25
+        print(f"\n| {duration_s:g} s utterance, seconds | upstream | ours | times |\n| --- | --- | --- | --- |")
+        for stage, took_s in theirs.took_s.items():
             mine = ours.took_s[stage]
-            print(f"| {stage} | {theirs.took_s[stage]:.2f} | {mine:.2f} | {theirs.took_s[stage] / mine:.2f} |")
+            print(f"| {stage} | {took_s:.3f} | {mine:.3f} | {took_s / mine:.2f} |")
         whole, mine = sum(theirs.took_s.values()), sum(ours.took_s.values())
-        print(f"| a new voice | {whole:.2f} | {mine:.2f} | {whole / mine:.2f} |")
+        print(f"| a new voice | {whole:.3f} | {mine:.3f} | {whole / mine:.2f} |")
         known = mine - ours.took_s["conditioning"]
-        print(f"| a voice that is known | {whole:.2f} | {known:.2f} | {whole / known:.2f} |", flush=True)
+        print(f"| a voice that is known | {whole:.3f} | {known:.3f} | {whole / known:.2f} |")
+        print(f"\nreal-time factor with a known voice: {known / duration_s:.3f}", flush=True)
 
     def cpu_s(self) -> float:
         """Of all cores, for the same utterance in a voice that is known, ours."""
         voice = prepared(self._upstream, self._recording)
-        generator = torch.Generator().manual_seed(1)
         started_s = time.process_time()
-        speech = self._spoken(voice, generator)
+        speech, generator = self._spoken(voice, UTTERANCE_TOKENS)
         self._renderer.render([RenderJob(speech, voice, generator)], self._upstream.variant.flow_steps, never)
         return time.process_time() - started_s
 
-    def _spoken(self, voice: PreparedVoice, generator: torch.Generator) -> list[int]:
-        sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, UTTERANCE_TOKENS)
+    def _spoken(self, voice: PreparedVoice, count: int) -> tuple[list[int], torch.Generator]:
+        generator = chance(1, self._device)
+        sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, count)
         while not sequence.is_finished:
             self._decoder.step()
-        return sequence.speech_tokens
+        return sequence.speech_tokens, generator
 
     def _first_audio(self, voice: PreparedVoice) -> None:
-        """From a request with a known voice to the first samples."""
-        generator = torch.Generator().manual_seed(1)
-        started_at = time.perf_counter()
+        """From a request with a known voice to the first samples; on a GPU the fifth time, when all is recorded."""
+        for _ in range(1 if self._device.type == "cpu" else 5):
+            started_at = time.perf_counter()
+            samples, stream = self._begun(voice)
+            took_s = time.perf_counter() - started_at
+        print(f"\nfirst audio after {took_s:.3f} s ({len(samples) / 24_000:.2f} s of it, {stream.next_at} tokens next)")
+
+    def _begun(self, voice: PreparedVoice) -> tuple[NDArray[np.float32], RenderStream]:
+        generator = chance(1, self._device)
         sequence = self._decoder.admit(TEXT, voice, performance(self._upstream), generator, UTTERANCE_TOKENS)
-        stream = self._renderer.stream(voice, torch.Generator().manual_seed(2), self._upstream.variant.flow_steps)
+        stream = self._renderer.stream(voice, chance(2, self._device), self._upstream.variant.flow_steps)
         while len(sequence.speech_tokens) < stream.next_at:
             self._decoder.step()
         samples = stream.feed(sequence.speech_tokens, never, is_last=False)
-        took_s = time.perf_counter() - started_at
         self._decoder.drop(sequence)
-        print(f"\nfirst audio after {took_s:.2f} s ({len(samples) / 24_000:.2f} s of it, {stream.next_at} tokens next)")
+        return samples, stream
 
 
 def performance(full: FullSize) -> Performance:
@@ -247,22 +260,29 @@ def upstream_wave(
 class Stages:
     """Named spans of time: `with spent("T3"): ...` on an instance, then `took_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.took_s: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         started_at = time.perf_counter()
         yield
+        finish(self._device)
         self.took_s[name] = time.perf_counter() - started_at
 
 
 def timed(device: torch.device, work: Callable[[], object]) -> float:
     started_at = time.perf_counter()
     work()
+    finish(device)
+    return time.perf_counter() - started_at
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what the device has been given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started_at
 
 
 def never() -> None:

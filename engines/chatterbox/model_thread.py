@@ -41,6 +41,7 @@ NOISE_SALT = 1  # a stream's noise comes from another generator than its tokens,
 EXIT_BROKEN = 70
 FAILURES_TO_GIVE_UP = 5  # in a row, without a sound between them
 TURNS_BETWEEN_LONG = 25  # a second of speech tokens for those who are spoken
+GATHER_S = 0.05  # for so long whoever is spoken waits for others, where several are rendered together
 PATIENCE_S = 5.0  # after which a chunk that waits is as urgent as an early one
 NOTHING = np.zeros(0, np.float32)
 SAMPLES_A_TOKEN = 960
@@ -74,6 +75,7 @@ class SpeakingChunk:
     generator: torch.Generator | None = None
     stream: RenderStream | None = None
     has_sounded: bool = False
+    spoken_at: float | None = None  # when its last token was there
     came_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -288,8 +290,17 @@ class ModelThread(threading.Thread):
             self._sound(chunk, NOTHING)
         for model in {id(chunk.model): chunk.model for chunk in whole}.values():
             together = [chunk for chunk in whole if chunk.model is model]
-            if model is not None:
+            if model is not None and not self._waits_for_others(together):
                 self._render_whole(model, together[: self._renders_together])
+
+    def _waits_for_others(self, spoken: list[SpeakingChunk]) -> bool:
+        """Whether others may soon be spoken too: a GPU renders several in little more time than one."""
+        if len(spoken) >= self._renders_together or len(spoken) == len(self._decoding):
+            return False
+        now = time.monotonic()
+        for chunk in spoken:
+            chunk.spoken_at = chunk.spoken_at or now
+        return now - min(chunk.spoken_at or now for chunk in spoken) < GATHER_S
 
     def _feed(self, chunk: SpeakingChunk) -> None:
         """Give a stream its tokens if they are enough for the next piece, or all."""

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-__all__ = ["FOLDERS", "STOP_AFTER", "TAGS", "architecture", "build", "environment", "files_of", "hub_cache"]
+__all__ = [
+    "ENGLISH_CHARACTERS",
+    "FOLDERS",
+    "STOP_AFTER",
+    "TAGS",
+    "architecture",
+    "build",
+    "environment",
+    "files_of",
+    "grapheme_tokenizer",
+    "hub_cache",
+    "save_own_voice",
+]
 
 FOLDERS = {"english": "english", "turbo": "turbo", "nano": "turbo", "multilingual": "multilingual"}
 STOP_AFTER = 40
@@ -114,8 +126,8 @@ def _build_english(folder: Path, voice_encoder: Mapping[str, Tensor], s3gen: Map
     save_file(dict(voice_encoder), folder / "ve.safetensors")
     save_file({name: s3gen[name] for name in s3gen if name not in NOT_SAVED}, folder / "s3gen.safetensors")
     save_file(_state(t3), folder / "t3_cfg.safetensors")
-    _grapheme_tokenizer(704, (), [ENGLISH_CHARACTERS]).save(str(folder / "tokenizer.json"))
-    _save_own_voice(folder / "conds.pt", prompt_tokens=150)
+    grapheme_tokenizer(704, (), [ENGLISH_CHARACTERS]).save(str(folder / "tokenizer.json"))
+    save_own_voice(folder / "conds.pt", prompt_tokens=150)
 
 
 def _build_multilingual(folder: Path, voice_encoder: Mapping[str, Tensor], s3gen: Mapping[str, Tensor]) -> None:
@@ -135,10 +147,10 @@ def _build_multilingual(folder: Path, voice_encoder: Mapping[str, Tensor], s3gen
         *(f"[{language}]" for language in LANGUAGES),
         *(f"[cj_{part}]" for part in "abcdefghijklmnopqrstuvwxyz.1"),
     ]
-    tokenizer = _grapheme_tokenizer(2454, special, MULTILINGUAL_CHARACTERS)
+    tokenizer = grapheme_tokenizer(2454, special, MULTILINGUAL_CHARACTERS)
     tokenizer.save(str(folder / "grapheme_mtl_merged_expanded_v1.json"))
     (folder / "Cangjie5_TC.json").write_text(json.dumps(CANGJIE, ensure_ascii=False), encoding="utf-8")
-    _save_own_voice(folder / "conds.pt", prompt_tokens=150)
+    save_own_voice(folder / "conds.pt", prompt_tokens=150)
 
 
 def _build_turbo(folder: Path, voice_encoder: Mapping[str, Tensor]) -> None:
@@ -150,7 +162,7 @@ def _build_turbo(folder: Path, voice_encoder: Mapping[str, Tensor]) -> None:
     for name, layers in (("turbo", LAYERS), ("nano", NANO_LAYERS)):
         save_file(_gpt2_t3(layers), folder / f"t3_{name}_v1.safetensors")
     _save_gpt2_tokenizer(folder)
-    _save_own_voice(folder / "conds.pt", prompt_tokens=375)
+    save_own_voice(folder / "conds.pt", prompt_tokens=375)
 
 
 def _voice_encoder() -> dict[str, Tensor]:
@@ -230,7 +242,7 @@ def _state(module: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def _grapheme_tokenizer(size: int, special: Iterable[str], characters: Iterable[tuple[int, int]]) -> Tokenizer:
+def grapheme_tokenizer(size: int, special: Iterable[str], characters: Iterable[tuple[int, int]]) -> Tokenizer:
     """A token for each character of the ranges (first and last code point); all other characters are [UNK]."""
     from tokenizers import Tokenizer, models
 
@@ -263,7 +275,7 @@ def _save_gpt2_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _save_own_voice(path: Path, prompt_tokens: int, reference_tokens: int = 50) -> None:
+def save_own_voice(path: Path, prompt_tokens: int, reference_tokens: int = 50) -> None:
     """A voice that comes with the model: random, of the right shapes, its reference 2 s long."""
     import torch
 
