@@ -26,12 +26,13 @@ from engines.chatterbox import conditioning, guard
 from engines.chatterbox.chance import chance
 from engines.chatterbox.conditioning import VoiceStore
 from engines.chatterbox.fleet import Fleet, LoadedModel
-from engines.chatterbox.model_thread import SAMPLES_A_TOKEN, Ended, ModelThread, SpeakingChunk
+from engines.chatterbox.model_thread import SAMPLES_A_TOKEN, ModelThread
 from engines.chatterbox.options import ChatterboxOptions
 from engines.chatterbox.s3gen.rendering import RenderJob, speech_tokens_of
 from engines.chatterbox.variants import VARIANTS, Variant
 from engines.chatterbox.voice import PreparedVoice
 from engines.chatterbox.watermark import Watermark
+from engines.chatterbox.work import Ended, SpeakingChunk
 from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
 from utils.audio.crossfade import crossfade
 from utils.audio.resample import resample

@@ -23,6 +23,7 @@ from engines.chatterbox.t3.decoding import Decoder
 from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.variants import VARIANTS, Variant, edition
 from engines.chatterbox.voice import PreparedVoice
+from engines.chatterbox.warm_up import warm_up
 from resilience.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
@@ -179,6 +180,8 @@ class Fleet:
         asked = self._options.t3_precision
         precision = default_precision(self._device) if asked == "auto" else cast(Precision, asked)
         decoder = Decoder(modules.t3, variant, precision, self._device, self._batch)
+        if self._device.type == "cuda":
+            warm_up(variant, decoder, renderer if s3gen is modules.s3gen else None)
         took_s = time.monotonic() - started_at
         logger.info("model loaded name=%s revision=%s took_s=%.1f", variant.name, found.revision, took_s)
         return LoadedModel(

@@ -11,107 +11,36 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from engines.base import Cancellation, Cancelled, ChunkRequest, LoadProgress, derived_seed
 from engines.chatterbox import guard
 from engines.chatterbox.chance import chance
 from engines.chatterbox.fleet import Fleet, LoadedModel
-from engines.chatterbox.s3gen.rendering import RenderJob, RenderStream
+from engines.chatterbox.s3gen.rendering import Piece, RenderJob
 from engines.chatterbox.t3.sampling import Performance
-from engines.chatterbox.t3.sequence import EndedBy, SpeechSequence
-from engines.chatterbox.voice import PreparedVoice
+from engines.chatterbox.turns import due
+from engines.chatterbox.work import LOOK_INTERVAL_S, Ended, Samples, SpeakingChunk, Task
 from resilience.errors import GenerationFailed, SpeechError
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 0.05  # how often one who waits looks at its cancellation, and the thread at a model being loaded
 IDLE_INTERVAL_S = 1.0  # how often an idle thread looks for models to unload
 NOISE_SALT = 1  # a stream's noise comes from another generator than its tokens, which are still being drawn
 
 EXIT_BROKEN = 70
 FAILURES_TO_GIVE_UP = 5  # in a row, without a sound between them
 TURNS_BETWEEN_LONG = 25  # a second of speech tokens for those who are spoken
-GATHER_S = 0.05  # for so long whoever is spoken waits for others, where several are rendered together
-PATIENCE_S = 5.0  # after which a chunk that waits is as urgent as an early one
 NOTHING = np.zeros(0, np.float32)
 SAMPLES_A_TOKEN = 960
 
 T = TypeVar("T")
-Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The last thing that comes of a chunk: how its tokens ended, and how many there were."""
-
-    by: EndedBy
-    tokens: int
-
-
-Event = Samples | Ended | BaseException
-
-
-@dataclass(slots=True, eq=False)
-class SpeakingChunk:
-    """A chunk on its way through the thread. `voice` None is the model's own."""
-
-    request: ChunkRequest
-    voice: PreparedVoice | None
-    flow_steps: int | None
-    cancellation: Cancellation
-    events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
-    model: LoadedModel | None = None
-    sequence: SpeechSequence | None = None
-    generator: torch.Generator | None = None
-    stream: RenderStream | None = None
-    has_sounded: bool = False
-    spoken_at: float | None = None  # when its last token was there
-    came_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_urgent(self) -> bool:
-        return self.request.early or time.monotonic() - self.came_at > PATIENCE_S
-
-    def results(self) -> Iterator[Samples | Ended]:
-        """What comes of it, in another thread. Raises what stopped it, Cancelled soon after the cancellation."""
-        while True:
-            self.cancellation.check()
-            try:
-                event = self.events.get(timeout=LOOK_INTERVAL_S)
-            except queue.Empty:
-                continue
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-            if isinstance(event, Ended):
-                return
-
-
-@dataclass(slots=True, eq=False)
-class Task(Generic[T]):
-    """Something that needs a model in the thread that has the models."""
-
-    model: str
-    function: Callable[[LoadedModel], T]
-    cancellation: Cancellation
-    is_long: bool
-    answer: Future[T] = field(default_factory=Future)
-
-    def run(self, model: LoadedModel) -> None:
-        try:
-            self.answer.set_result(self.function(model))
-        except Exception as error:  # noqa: BLE001 - it is the caller's, whatever it is
-            self.answer.set_exception(error)
 
 
 class ModelThread(threading.Thread):
@@ -276,60 +205,38 @@ class ModelThread(threading.Thread):
         )
         if request.early:
             noise = chance(derived_seed(request.seed, NOISE_SALT), model.device)
-            chunk.stream = model.renderer.stream(chunk.voice, noise, chunk.flow_steps or model.variant.flow_steps)
+            chunk.stream = model.renderer.stream(chunk.voice, noise, chunk.steps)
         self._waiting.remove(chunk)
         self._decoding.append(chunk)
 
     def _render(self) -> None:
-        """Make sound of the tokens that are ready for it: pieces that are wanted early first, then whole chunks."""
-        for chunk in [*self._decoding]:
-            self._feed(chunk)
-        whole = [chunk for chunk in self._decoding if chunk.stream is None and _is_spoken(chunk)]
-        for chunk in [chunk for chunk in whole if chunk.sequence and not chunk.sequence.speech_tokens]:
-            whole.remove(chunk)
-            self._sound(chunk, NOTHING)
-        for model in {id(chunk.model): chunk.model for chunk in whole}.values():
-            together = [chunk for chunk in whole if chunk.model is model]
-            if model is not None and not self._waits_for_others(together):
-                self._render_whole(model, together[: self._renders_together])
+        """Make sound of the tokens that are ready for it."""
+        for chunks in due(self._decoding, self._renders_together):
+            self._at_work = chunks
+            model = chunks[0].model
+            assert model is not None
+            if not chunks[0].speech_tokens:
+                rendered: Sequence[Samples] = [NOTHING]
+            elif chunks[0].stream is None:
+                rendered = self._rendered_whole(model, chunks)
+            else:
+                rendered = self._rendered_piece(model, chunks)
+            for chunk, samples in zip(chunks, rendered, strict=True):
+                self._sound(chunk, samples)
 
-    def _waits_for_others(self, spoken: list[SpeakingChunk]) -> bool:
-        """Whether others may soon be spoken too: a GPU renders several in little more time than one."""
-        if len(spoken) >= self._renders_together or len(spoken) == len(self._decoding):
-            return False
-        now = time.monotonic()
-        for chunk in spoken:
-            chunk.spoken_at = chunk.spoken_at or now
-        return now - min(chunk.spoken_at or now for chunk in spoken) < GATHER_S
-
-    def _feed(self, chunk: SpeakingChunk) -> None:
-        """Give a stream its tokens if they are enough for the next piece, or all."""
-        sequence, stream = chunk.sequence, chunk.stream
-        if sequence is None or stream is None:
-            return
-        tokens = sequence.speech_tokens
-        if not sequence.is_finished and len(tokens) < stream.next_at:
-            return
-        self._at_work = [chunk]
-        if tokens:
-            check = partial(self._check, [chunk])
-            self._sound(chunk, stream.feed(tokens, check, is_last=sequence.is_finished))
-        else:
-            self._sound(chunk, NOTHING)
-
-    def _render_whole(self, model: LoadedModel, chunks: list[SpeakingChunk]) -> None:
-        """The sound of chunks that have the same model and as many steps of the flow."""
-        steps = chunks[0].flow_steps or model.variant.flow_steps
+    def _rendered_whole(self, model: LoadedModel, chunks: list[SpeakingChunk]) -> Sequence[Samples]:
         jobs = [
-            RenderJob(chunk.sequence.speech_tokens, chunk.voice, chunk.generator)
+            RenderJob(chunk.speech_tokens, chunk.voice, chunk.generator)
             for chunk in chunks
-            if chunk.sequence is not None and chunk.voice is not None and chunk.generator is not None
+            if chunk.voice is not None and chunk.generator is not None
         ]
+        return model.renderer.render(jobs, chunks[0].steps, partial(self._check, chunks))
 
-        self._at_work = chunks
-        rendered = model.renderer.render(jobs, steps, partial(self._check, chunks))
-        for chunk, samples in zip(chunks, rendered, strict=True):
-            self._sound(chunk, samples)
+    def _rendered_piece(self, model: LoadedModel, chunks: list[SpeakingChunk]) -> Sequence[Samples]:
+        pieces = [
+            Piece(chunk.stream, chunk.speech_tokens, chunk.is_spoken) for chunk in chunks if chunk.stream is not None
+        ]
+        return model.renderer.feed(pieces, chunks[0].steps, partial(self._check, chunks))
 
     def _check(self, chunks: Sequence[SpeakingChunk]) -> None:
         """A sign of life between the steps of a piece of work, which nobody may wait for any more."""
@@ -382,7 +289,3 @@ def log_progress(progress: LoadProgress) -> None:
     """What a variant that is loaded on demand has to say of it."""
     if not progress.bytes_total or progress.bytes_done in (0, progress.bytes_total):
         logger.info("model loading doing=%s", progress.doing)
-
-
-def _is_spoken(chunk: SpeakingChunk) -> bool:
-    return chunk.sequence is not None and chunk.sequence.is_finished

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+LENGTHS_APART = 32  # tokens between the lengths that convolutions meet on a GPU
 
 
 class Encoder:
@@ -28,16 +32,29 @@ class Encoder:
         hidden, positions, _ = module.embed(embedded, None)
         if is_real is not None:
             hidden = hidden * is_real[..., None]
-        hidden = module.pre_lookahead_layer(hidden)
+        hidden = _of_few_lengths(module.pre_lookahead_layer, hidden)
         for layer in module.encoders:
             hidden = _conformer(layer, hidden, positions, is_real)
-        hidden, _ = module.up_layer(hidden.transpose(1, 2), 1)
-        hidden, positions, _ = module.up_embed(hidden.transpose(1, 2), None)
+        hidden = _of_few_lengths(lambda given: module.up_layer(given.transpose(1, 2), 1)[0].transpose(1, 2), hidden)
+        hidden, positions, _ = module.up_embed(hidden, None)
         if is_real is not None:
             is_real = is_real.repeat_interleave(module.up_layer.stride, dim=1)
         for layer in module.up_encoders:
             hidden = _conformer(layer, hidden, positions, is_real)
         return module.after_norm(hidden)
+
+
+def _of_few_lengths(convolve: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    """What upstream's convolutions make of (rows, time, channels), on a GPU with zeros behind it to a round length.
+
+    They look no further ahead than into zeros of their own; cuDNN looks for the best way anew at each length.
+    """
+    time = hidden.shape[1]
+    if not hidden.is_cuda:
+        return convolve(hidden)
+    given = F.pad(hidden, (0, 0, 0, -time % LENGTHS_APART))
+    made = convolve(given)
+    return made[:, : time * made.shape[1] // given.shape[1]]
 
 
 def _conformer(layer: Any, hidden: Tensor, positions: Tensor, is_real: Tensor | None) -> Tensor:

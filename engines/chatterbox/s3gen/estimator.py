@@ -6,17 +6,19 @@ alone, and that is the one place where it is masked.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
 Precision = Literal["fp32", "bf16"]
+LENGTHS_APART = 64  # frames between the lengths that convolutions meet on a GPU
 
 
 def best_precision(device: torch.device) -> Precision:
@@ -26,6 +28,16 @@ def best_precision(device: torch.device) -> Precision:
     # Without its instructions a CPU emulates bf16, 7 times slower than it computes in fp32.
     has_units = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return "bf16" if has_units else "fp32"
+
+
+@contextmanager
+def convolving(device: torch.device, *, exactly: bool) -> Iterator[None]:
+    """Within it a GPU convolves in float32 proper, or with the shorter factors of its tensor cores (TF32)."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=not exactly):
+        yield
 
 
 class Estimator:
@@ -115,10 +127,17 @@ class _CausalBlock:
 
 
 def _causal_convolution(hidden: Tensor, module: Any) -> Tensor:
-    """Upstream's `CausalConv1d` on (rows, frames, channels), which is the order that oneDNN is fastest with."""
-    padded = F.pad(hidden, (0, 0, *module.causal_padding))
+    """Upstream's `CausalConv1d` on (rows, frames, channels), which is the order that oneDNN is fastest with.
+
+    cuDNN looks for the best way anew at each length that it has not met, so there are few of them on a GPU: what is
+    added at the end changes nothing before it.
+    """
+    frames = hidden.shape[1]
+    left, right = module.causal_padding
+    padded = F.pad(hidden, (0, 0, left, right + (-frames % LENGTHS_APART if hidden.is_cuda else 0)))
     image = padded.transpose(1, 2)[:, :, None]
-    return F.conv2d(image, module.weight[:, :, None], module.bias).squeeze(2).transpose(1, 2)
+    convolved = F.conv2d(image, module.weight[:, :, None], module.bias).squeeze(2).transpose(1, 2)
+    return convolved[:, :frames]
 
 
 class _Transformer:

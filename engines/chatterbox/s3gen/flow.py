@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from engines.chatterbox.s3gen.captured import CapturedEstimator
 from engines.chatterbox.s3gen.encoder import Encoder
-from engines.chatterbox.s3gen.estimator import Estimator, Precision
+from engines.chatterbox.s3gen.estimator import Estimator, Precision, convolving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,10 +39,11 @@ class Flow:
     def __init__(self, module: Any, *, is_meanflow: bool, precision: Precision) -> None:
         self._module = module
         self._is_meanflow = is_meanflow
+        self._is_exact = precision == "fp32"
+        self._device: torch.device = module.input_embedding.weight.device
         self._encoder = Encoder(module.encoder)
         estimator = Estimator(module.decoder.estimator, precision)
-        is_cuda = module.input_embedding.weight.device.type == "cuda"
-        self._estimator = CapturedEstimator(estimator) if is_cuda else estimator
+        self._estimator = CapturedEstimator(estimator) if self._device.type == "cuda" else estimator
         self._mel_channels: int = module.output_size
         self.lookahead: int = module.pre_lookahead_len  # tokens that the encoder looks ahead
         self.frames_per_token: int = module.token_mel_ratio
@@ -69,10 +70,11 @@ class Flow:
         """
         lengths = [len(row.noise) for row in rows]
         is_real = self._is_real(lengths)
-        steering = self._encode(rows, max(lengths))
-        state = _padded([row.noise for row in rows]).to(steering)
-        conditions = torch.cat([steering, self._speakers(rows, max(lengths)), self._prompts(rows, max(lengths))], -1)
-        state = self._solve(state, conditions, is_real, steps, check)
+        with convolving(self._device, exactly=self._is_exact):
+            steering = self._encode(rows, max(lengths))
+            state = _padded([row.noise for row in rows]).to(steering)
+            speakers, prompts = self._speakers(rows, max(lengths)), self._prompts(rows, max(lengths))
+            state = self._solve(state, torch.cat([steering, speakers, prompts], -1), is_real, steps, check)
         return [
             mel[row.voice.reference_mel.shape[1] : length].t()
             for mel, row, length in zip(state, rows, lengths, strict=True)
@@ -111,9 +113,8 @@ class Flow:
 
     def _encode(self, rows: Sequence[FlowRow], frames: int) -> Tensor:
         """What steers the flow, (rows, frames, 80), from each row's prompt and tokens, packed before any padding."""
-        device = self._module.input_embedding.weight.device
         packed = [torch.cat([row.voice.reference_tokens[0].long(), torch.tensor(row.tokens).long()]) for row in rows]
-        embedded = self._module.input_embedding(_padded(packed).to(device))
+        embedded = self._module.input_embedding(_padded(packed).to(self._device))
         is_real = self._is_real([len(tokens) for tokens in packed])
         if is_real is not None:
             embedded *= is_real[..., None]
@@ -133,8 +134,7 @@ class Flow:
         """Which positions are not padding, (rows, longest); None where none is."""
         if len(set(lengths)) == 1:
             return None
-        device = self._module.input_embedding.weight.device
-        return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(device)
+        return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(self._device)
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

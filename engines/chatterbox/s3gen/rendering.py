@@ -47,10 +47,9 @@ class Renderer:
         self._device: torch.device = s3gen.device
         self._fade_in: Tensor = s3gen.trim_fade
         self._is_meanflow: bool = s3gen.meanflow
-        self.flow = Flow(
-            s3gen.flow, is_meanflow=s3gen.meanflow, precision=precision or best_precision(torch.device(self._device))
-        )
-        self.vocoder = Vocoder(s3gen.mel2wav)
+        precision = precision or best_precision(torch.device(self._device))
+        self.flow = Flow(s3gen.flow, is_meanflow=s3gen.meanflow, precision=precision)
+        self.vocoder = Vocoder(s3gen.mel2wav, precision)
 
     def render(
         self, jobs: Sequence[RenderJob], flow_steps: int, check: Callable[[], None]
@@ -62,6 +61,20 @@ class Renderer:
         """
         batches = [jobs] if self._device.type == "cuda" else [[job] for job in jobs]
         return [samples for batch in batches for samples in self.render_together(batch, flow_steps, check)]
+
+    @torch.inference_mode()
+    def feed(self, pieces: Sequence[Piece], flow_steps: int, check: Callable[[], None]) -> list[NDArray[np.float32]]:
+        """The next samples of several streams of this renderer, as `RenderStream.feed`, the flow in one batch."""
+        begun = [(piece, piece.stream.begin(piece.tokens, is_last=piece.is_last)) for piece in pieces]
+        rows = [row for _, row in begun if row is not None]
+        mels = iter(self.flow.mels(rows, flow_steps, check) if rows else [])
+        check()
+        return [
+            np.empty(0, np.float32)
+            if row is None
+            else np.asarray(piece.stream.finish(row, next(mels), is_last=piece.is_last).cpu(), np.float32)
+            for piece, row in begun
+        ]
 
     def stream(self, voice: PreparedVoice, generator: Generator, flow_steps: int) -> RenderStream:
         """Render an utterance whose tokens are still being made. The generator gives two seeds, and is free then."""
@@ -94,6 +107,15 @@ class Renderer:
         return rendered
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """All tokens of a stream so far, of which its next samples are to be made; all that remain if it `is_last`."""
+
+    stream: RenderStream
+    tokens: Sequence[int]
+    is_last: bool
+
+
 class RenderStream:
     """One utterance, rendered as its tokens come.
 
@@ -113,20 +135,25 @@ class RenderStream:
 
     def feed(self, tokens: Sequence[int], check: Callable[[], None], *, is_last: bool) -> NDArray[np.float32]:
         """The samples that follow from all tokens so far, which may be none; with `is_last` all that remain."""
+        [samples] = self._renderer.feed([Piece(self, tokens, is_last)], self._flow_steps, check)
+        return samples
+
+    def begin(self, tokens: Sequence[int], *, is_last: bool) -> FlowRow | None:
+        """What the flow is to make for the next samples; None if no new ones come of these tokens."""
         renderer = self._renderer
         tokens = renderer.closed(tokens) if is_last else tokens
         frames = renderer.flow.frames(self._voice, len(tokens) if is_last else len(tokens) - renderer.flow.lookahead)
         if frames <= self._voice.reference_mel.shape[1] + self._vocoder.done:
-            return np.empty(0, np.float32)
-        row = FlowRow(tokens, self._voice, self._noise.frames(0, frames))
-        with torch.inference_mode():
-            [mel] = renderer.flow.mels([row], self._flow_steps, check)
-            check()
-            samples = self._heard(mel, is_last=is_last)
-        while self.next_at <= len(tokens):
+            return None
+        return FlowRow(tokens, self._voice, self._noise.frames(0, frames))
+
+    def finish(self, row: FlowRow, mel: Tensor, *, is_last: bool) -> Tensor:
+        """The next samples, from what the flow made."""
+        samples = self._heard(mel, is_last=is_last)
+        while self.next_at <= len(row.tokens):
             self.next_at += self._step
             self._step *= 2
-        return np.asarray(samples.cpu(), np.float32)
+        return samples
 
     def _heard(self, mel: Tensor, *, is_last: bool) -> Tensor:
         is_first = self._vocoder.done == 0

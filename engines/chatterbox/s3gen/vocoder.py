@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from engines.chatterbox.s3gen.estimator import Precision, convolving
 from engines.chatterbox.s3gen.source import HarmonicSource
+from engines.chatterbox.s3gen.spectrum import Spectrum
+from engines.chatterbox.s3gen.windows import RecordedWindows
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+MEL_CHANNELS = 80
+
 
 class Vocoder:
     """Upstream's `HiFTGenerator`, one utterance at a time: nothing is gained by a batch, whose rows would need masks
-    before each of some 150 convolutions to end alike. Holds its own folded weights (83 MB) and no state.
+    before each of some 150 convolutions to end alike. Holds its own folded weights (83 MB) and no state. On an NVIDIA
+    device it works in windows.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, precision: Precision = "fp32") -> None:
+        device = module.conv_pre.bias.device
         stft = module.istft_params
-        self._n_fft: int = stft["n_fft"]
-        self._stft_hop: int = stft["hop_len"]
-        self._window = module.stft_window.to(module.conv_pre.bias.device)
+        self._bins: int = stft["n_fft"] // 2 + 1
+        self._spectrum = Spectrum(stft["n_fft"], stft["hop_len"], module.stft_window.to(device))
         self._limit: float = module.audio_limit
         self._slope: float = module.lrelu_slope
         self.hop_length = int(module.f0_upsamp.scale_factor)
@@ -36,6 +42,13 @@ class Vocoder:
         self._first = _Convolution(module.conv_pre)
         self._last = _Convolution(module.conv_post)
         self._stages = [_Stage(module, index) for index in range(module.num_upsamples)]
+        self._pitch_windows = self._windows = None
+        if device.type == "cuda":
+            shapes = [(MEL_CHANNELS, 1), (1, self.hop_length)]
+            with torch.inference_mode(), convolving(device, exactly=True):  # a wrong pitch would add up
+                self._pitch_windows = RecordedWindows(self._f0, shapes[:1], device)
+            with torch.inference_mode(), convolving(device, exactly=precision == "fp32"):
+                self._windows = RecordedWindows(self._decode, shapes, device)
 
     def synthesize(self, mel: Tensor, generator: Generator) -> Tensor:
         """The samples, (frames * hop_length,), of a mel spectrogram (80, frames), one frame at least.
@@ -48,30 +61,27 @@ class Vocoder:
 
     def f0(self, mel: Tensor) -> Tensor:
         """The voice's pitch in Hz, one value a frame, of a mel spectrogram (80, frames)."""
+        return self._f0(mel) if self._pitch_windows is None else self._pitch_windows(mel.shape[1], mel)
+
+    def decode(self, mel: Tensor, excitation: Tensor) -> Tensor:
+        """The samples that a mel spectrogram (80, frames) and its excitation (1, frames * hop_length) make."""
+        if self._windows is None:
+            return self._decode(mel, excitation)
+        return self._windows(mel.shape[1], mel, excitation)
+
+    def _f0(self, mel: Tensor) -> Tensor:
         hidden = _channels_last(mel)
         for convolution in self._pitch:
             hidden = F.elu_(convolution(hidden))
         return self._pitch_out(hidden[0, :, 0].t()).squeeze(-1).abs_()
 
-    def decode(self, mel: Tensor, excitation: Tensor) -> Tensor:
-        """The samples that a mel spectrogram (80, frames) and its excitation (1, frames * hop_length) make."""
-        spectrum = _channels_last(self._analyse(excitation))
+    def _decode(self, mel: Tensor, excitation: Tensor) -> Tensor:
+        spectrum = _channels_last(self._spectrum.analyse(excitation))
         hidden = self._first(_channels_last(mel))
         for stage in self._stages:
             hidden = stage(F.leaky_relu_(hidden, self._slope), spectrum)
-        return self._synthesize(self._last(F.leaky_relu_(hidden))[0, :, 0])
-
-    def _analyse(self, excitation: Tensor) -> Tensor:
-        """Real parts above imaginary parts of the excitation's spectrum."""
-        spectrum = torch.stft(
-            excitation, self._n_fft, self._stft_hop, self._n_fft, window=self._window, return_complex=True
-        )[0]
-        return torch.cat([spectrum.real, spectrum.imag])
-
-    def _synthesize(self, hidden: Tensor) -> Tensor:
-        log_magnitude, phase = hidden.split(self._n_fft // 2 + 1)
-        spectrum = torch.polar(log_magnitude.exp().clamp_(max=1e2), phase.sin())
-        samples = torch.istft(spectrum[None], self._n_fft, self._stft_hop, self._n_fft, window=self._window)[0]
+        log_magnitude, phase = self._last(F.leaky_relu_(hidden))[0, :, 0].split(self._bins)
+        samples = self._spectrum.synthesize(log_magnitude.exp().clamp_(max=1e2), phase.sin())
         return samples.clamp_(-self._limit, self._limit)
 
 

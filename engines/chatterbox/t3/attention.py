@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -78,38 +79,67 @@ class Segment:
 
 
 class SegmentAttention:
-    """Several new tokens in some rows: the segments follow one another in the packed batch."""
+    """Several new tokens in some rows: the segments follow one another in the packed batch.
+
+    Neighbours that are alike, as many tokens behind as many that are known, are attended to at once.
+    """
 
     def __init__(self, cache: KVCache, segments: Sequence[Segment], turn: Turn, watch: AttentionWatch) -> None:
         self._cache, self._segments, self._turn, self._watch = cache, segments, turn, watch
-        self._masks = [self._mask(cache.lengths[segment.row], segment.count) for segment in segments]
+        self._blocks = [self._block(list(alike)) for _, alike in groupby(enumerate(segments), self._likeness)]
 
-    def _mask(self, start: int, count: int) -> Tensor:
-        """(count, start + count): each new token sees what is known, itself and the new ones before it."""
-        store = self._cache.keys
-        everything = torch.full((count, start + count), float("-inf"), dtype=store.dtype, device=store.device)
-        return everything.triu_(start + 1)
+    def _likeness(self, numbered: tuple[int, Segment]) -> tuple[int, int, int]:
+        number, segment = numbered
+        return self._cache.lengths[segment.row], segment.count, segment.row - number
+
+    def _block(self, alike: list[tuple[int, Segment]]) -> _Block:
+        _, first = alike[0]
+        start, store = self._cache.lengths[first.row], self._cache.keys
+        everything = torch.full(
+            (first.count, start + first.count), float("-inf"), dtype=store.dtype, device=store.device
+        )
+        mask = everything.triu_(start + 1)  # each new token sees what is known, itself and the new ones before it
+        rows = slice(first.row, first.row + len(alike))
+        return _Block(rows, start, first.count, mask, max(segment.watched for _, segment in alike))
 
     def __call__(self, layer: int, qkv: Tensor) -> Tensor:
         q, k = self._turn(qkv[:, :2]).unbind(1)
-        counts = [segment.count for segment in self._segments]
+        counts = [block.tokens for block in self._blocks]
         streams = (tensor.split(counts) for tensor in (q, k, qkv[:, 2]))
-        parts = zip(self._segments, self._masks, *streams, strict=True)
+        parts = zip(self._blocks, *streams, strict=True)
         return torch.cat([self._attend(layer, *part) for part in parts])
 
-    def _attend(self, layer: int, segment: Segment, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        start = self._cache.lengths[segment.row]
-        keys = self._cache.keys[layer][segment.row, :, : start + segment.count]
-        values = self._cache.values[layer][segment.row, :, : start + segment.count]
-        keys[:, start:] = k.transpose(0, 1)
-        values[:, start:] = v.transpose(0, 1)
-        queries = q.transpose(0, 1)
-        if segment.watched:
-            self._watch.see(layer, queries[None, :, -segment.watched :], keys[None], mask[-segment.watched :])
-        attended = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask)
-        return attended[0].transpose(0, 1).reshape(segment.count, -1)
+    def _attend(self, layer: int, block: _Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        known = slice(None, block.start + block.count)
+        keys, values = (store[layer, block.rows, :, known] for store in (self._cache.keys, self._cache.values))
+        queries, new_keys, new_values = (block.by_row(tensor) for tensor in (q, k, v))
+        keys[:, :, block.start :] = new_keys
+        values[:, :, block.start :] = new_values
+        if block.watched:
+            self._watch.see(layer, queries[:, :, -block.watched :], keys, block.mask[-block.watched :])
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=block.mask)
+        return attended.transpose(1, 2).reshape(block.tokens, -1)
 
     def finish(self) -> None:
         """The rows know their new tokens: to be called once, when every layer has attended."""
         for segment in self._segments:
             self._cache.lengths[segment.row] += segment.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Segments that are alike: `count` new tokens in each of some rows that know `start` positions."""
+
+    rows: slice
+    start: int
+    count: int
+    mask: Tensor  # (count, start + count), added to the scores
+    watched: int
+
+    @property
+    def tokens(self) -> int:
+        return self.count * int(self.rows.stop - self.rows.start)
+
+    def by_row(self, packed: Tensor) -> Tensor:
+        """(tokens, heads, head_dim) as (rows, heads, count, head_dim)."""
+        return packed.view(-1, self.count, *packed.shape[1:]).transpose(1, 2)

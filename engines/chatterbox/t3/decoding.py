@@ -92,7 +92,7 @@ class Decoder:
         self._family = variant.family
         self._watches_alignment = variant.watches_alignment
         self._config = t3.hp
-        self._device = device
+        self.device = device
         with torch.inference_mode():
             self._transformer = Transformer(
                 t3,
@@ -209,7 +209,7 @@ class Decoder:
             raise ValueError(f"max_tokens must be 1 to {room} after a text of {text} tokens, not {max_tokens}")
 
     def _only(self, token: int) -> Tensor:
-        said = torch.zeros(self._config.speech_tokens_dict_size, dtype=torch.bool, device=self._device)
+        said = torch.zeros(self._config.speech_tokens_dict_size, dtype=torch.bool, device=self.device)
         said[token] = True
         return said
 
@@ -224,7 +224,7 @@ class Decoder:
             self._leave(stream)
 
     def _sampled(self) -> list[int]:
-        lineup = self._lineup = self._lineup or _Lineup.of(self._streams, self._device)
+        lineup = self._lineup = self._lineup or _Lineup.of(self._streams, self.device)
         heard = self._transformer.logits
         logits = guided(heard[lineup.conditioned], heard[lineup.compared], lineup.settings)
         if self._watches_alignment:
