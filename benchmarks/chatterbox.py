@@ -26,6 +26,7 @@ from benchmarks import full_size
 from benchmarks.full_size import FullSize
 from engines.chatterbox import conditioning
 from engines.chatterbox.chance import chance
+from engines.chatterbox.device import device_of
 from engines.chatterbox.fleet import default_precision
 from engines.chatterbox.s3gen.estimator import best_precision
 from engines.chatterbox.s3gen.rendering import Renderer, RenderJob, RenderStream
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sequences", type=int, nargs="*", default=SEQUENCES)
     given = parser.parse_args()
-    device = torch.device(given.device)
+    device = device_of(given.device)
     describe_machine(device)
     curves = {}
     for name in given.variants:

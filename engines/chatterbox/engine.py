@@ -25,6 +25,7 @@ from engines.base import (
 from engines.chatterbox import conditioning, guard
 from engines.chatterbox.chance import chance
 from engines.chatterbox.conditioning import VoiceStore
+from engines.chatterbox.device import device_of
 from engines.chatterbox.fleet import Fleet, LoadedModel
 from engines.chatterbox.model_thread import SAMPLES_A_TOKEN, ModelThread
 from engines.chatterbox.options import ChatterboxOptions
@@ -33,7 +34,7 @@ from engines.chatterbox.variants import VARIANTS, Variant
 from engines.chatterbox.voice import PreparedVoice
 from engines.chatterbox.watermark import Watermark
 from engines.chatterbox.work import Ended, SpeakingChunk
-from resilience.errors import GenerationFailed, InvalidAudio, ModelUnavailable
+from resilience.errors import GenerationFailed, InvalidAudio
 from utils.audio.crossfade import crossfade
 from utils.audio.resample import resample
 from utils.audio.waveform import Waveform
@@ -195,23 +196,6 @@ class ChatterboxEngine:
             chunk_characters=LONGEST_CHUNK,
             needs_listening=True,
         )
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one. Raises ModelUnavailable for one that is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    is_there = {
-        "cpu": lambda: True,
-        "mps": torch.backends.mps.is_available,
-        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
-    }[device.type]
-    if not is_there():
-        raise ModelUnavailable(f"there is no device {name} on this machine", retry_after_s=10)
-    return device
 
 
 def stretches(tokens: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -209,9 +209,13 @@ class Fleet:
 
 
 def default_precision(device: torch.device) -> Precision:
-    """fp16 weights keep every token that was compared; on GPUs bfloat16, whose range trained activations need."""
-    precisions: dict[str, Precision] = {"cpu": "fp16", "cuda": "bf16"}
-    return precisions.get(device.type, "fp32")
+    """fp16 weights keep every token that was compared; on GPUs bfloat16, whose range trained activations need.
+
+    A GPU that has no bfloat16 (before Ampere) computes in float32.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "fp16" if device.type == "cpu" else "fp32"
 
 
 def _bytes_of(module: torch.nn.Module) -> int:

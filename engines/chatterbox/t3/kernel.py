@@ -7,6 +7,7 @@ and the same whoever is in it. The compiler (NVRTC) and its binding come with to
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ class AttendKernel:
             "IS_BFLOAT16": int(dtype == torch.bfloat16),
             "IS_ROTARY": int(rotary is not None),
         }
-        with torch.cuda.device(device):
-            self._function = _function("attend", SOURCE.read_bytes(), defined, device)
+        major, minor = torch.cuda.get_device_capability(device)
+        self._function = _loaded(compiled(f"sm_{major}{minor}", defined), device)
 
     @staticmethod
     def describe(cache: KVCache) -> list[int]:
@@ -68,21 +69,29 @@ class AttendKernel:
         return attended
 
 
-def _function(name: str, source: bytes, defined: dict[str, int], device: torch.device) -> Any:
-    """A function of a CUDA source, compiled for the device. Raises KernelUnavailable."""
+def compiled(architecture: str, defined: Mapping[str, int]) -> bytes:
+    """The machine code of `attend.cu` for an architecture ("sm_90"), be it here or not. Raises KernelUnavailable."""
     try:
-        from cuda.bindings import driver, nvrtc
-    except ImportError as error:
-        raise KernelUnavailable(f"no CUDA bindings beside torch ({error})") from error
-    torch.cuda.synchronize(device)  # its context is this thread's from here on
-    major, minor = torch.cuda.get_device_capability(device)
-    options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defined.items())]
-    program = _done(nvrtc.nvrtcCreateProgram(source, f"{name}.cu".encode(), 0, [], []))
+        from cuda.bindings import nvrtc
+
+        program = _done(nvrtc.nvrtcCreateProgram(SOURCE.read_bytes(), SOURCE.name.encode(), 0, [], []))
+    except (ImportError, RuntimeError) as error:  # no bindings, or no library that they find
+        raise KernelUnavailable(f"no compiler beside torch ({error})") from error
+    options = [f"--gpu-architecture={architecture}", *(f"-D{name}={value}" for name, value in defined.items())]
     _done(nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options]))
     code = bytes(_done(nvrtc.nvrtcGetCUBINSize(program)))
     _done(nvrtc.nvrtcGetCUBIN(program, code))
-    module = _done(driver.cuModuleLoadData(code))
-    return _done(driver.cuModuleGetFunction(module, name.encode()))
+    return code
+
+
+def _loaded(code: bytes, device: torch.device) -> Any:
+    """The function on the device."""
+    from cuda.bindings import driver
+
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()  # its context is this thread's from here on
+        module = _done(driver.cuModuleLoadData(code))
+        return _done(driver.cuModuleGetFunction(module, b"attend"))
 
 
 def _done(result: tuple[Any, ...]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from chatterbox.models.s3gen.const import S3GEN_SIL
 
-from engines.chatterbox.s3gen.rendering import Renderer, RenderJob, speech_tokens_of
+from engines.chatterbox.s3gen.rendering import Piece, Renderer, RenderJob, speech_tokens_of
 from tests.engines.chatterbox.small_s3gen import (
     STEPS,
     make_s3gen,
@@ -175,6 +175,27 @@ def test_a_stream_whose_check_raises_can_be_fed_again(renderer, steps):
     pieces.append(stream.feed(tokens, unchecked, is_last=True))
 
     assert all(np.array_equal(piece, other) for piece, other in zip(pieces, expected, strict=True))
+
+
+def test_streams_that_are_fed_together_are_what_they_are_alone(renderer, steps):
+    counts = {1: 12, 2: 30, 3: 37, 4: 2}  # the last too few for a sample
+    alone = [
+        stream_of(renderer, steps, seed).feed(make_tokens(seed, n), unchecked, is_last=False)
+        for seed, n in counts.items()
+    ]
+
+    together = renderer.feed(
+        [
+            Piece(stream_of(renderer, steps, seed), make_tokens(seed, count), is_last=False)
+            for seed, count in counts.items()
+        ],
+        steps,
+        unchecked,
+    )
+
+    assert [len(samples) for samples in together] == [len(samples) for samples in alone]
+    assert len(together[-1]) == 0
+    assert all(np.allclose(samples, other, atol=1e-4) for samples, other in zip(together, alone, strict=True))
 
 
 def test_a_recording_becomes_tokens_and_speech_of_its_length(s3gen, renderer, steps):

@@ -8,8 +8,10 @@ pytest.importorskip("torch")
 
 import torch
 
+from engines.chatterbox.s3gen.spectrum import Spectrum
 from engines.chatterbox.s3gen.vocoder import Vocoder
 from engines.chatterbox.s3gen.vocoder_stream import FrameNoise, VocoderStream
+from engines.chatterbox.s3gen.windows import Windows
 from tests.engines.chatterbox.small_s3gen import make_s3gen
 
 pytestmark = pytest.mark.model
@@ -123,3 +125,47 @@ def test_the_parameters_keep_their_values(hift):
     after = hift.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("frames", [64, 65, 100, 127, 128, 200])
+def test_windows_make_what_the_whole_makes(vocoder, mel, frames):
+    mel, excitation = mel[:, :frames], 0.1 * torch.randn(1, frames * 480, generator=seeded())
+    whole = vocoder.decode(mel, excitation)
+
+    windows = Windows(vocoder.decode)(frames, mel, excitation)
+
+    assert windows.shape == whole.shape
+    assert (windows - whole).abs().max() < 1e-4 * whole.abs().max()
+    assert torch.allclose(Windows(vocoder.f0)(frames, mel), vocoder.f0(mel), atol=1e-4)
+
+
+def test_what_is_shorter_than_a_window_differs_in_its_last_frames_alone(vocoder, mel):
+    mel, excitation = mel[:, :40], 0.1 * torch.randn(1, 40 * 480, generator=seeded())
+    whole = vocoder.decode(mel, excitation)
+
+    window = Windows(vocoder.decode)(40, mel, excitation)
+
+    assert window.shape == whole.shape
+    assert (window - whole)[: 24 * 480].abs().max() < 1e-4 * whole.abs().max()
+
+
+def test_the_spectrum_is_torchs_there_and_back():
+    window = torch.hann_window(16, periodic=True)
+    signal = torch.randn(1, 4 * 100, generator=seeded())
+    spectrum = Spectrum(16, 4, window)
+
+    parts = spectrum.analyse(signal)
+
+    theirs = torch.stft(signal, 16, 4, 16, window=window, return_complex=True)[0]
+    assert torch.allclose(parts, torch.cat([theirs.real, theirs.imag]), atol=1e-5)
+    assert torch.allclose(spectrum.synthesize(theirs.abs(), theirs.angle()), signal[0], atol=1e-5)
+
+
+def test_the_spectrum_goes_back_from_what_is_no_signals_spectrum():
+    window = torch.hann_window(16, periodic=True)
+    magnitude, phase = torch.rand(2, 9, 50, generator=seeded())
+
+    samples = Spectrum(16, 4, window).synthesize(magnitude, phase)
+
+    theirs = torch.istft(torch.polar(magnitude, phase)[None], 16, 4, 16, window=window)[0]
+    assert torch.allclose(samples, theirs, atol=1e-5)

@@ -1,0 +1,33 @@
+"""Which device the models are on."""
+
+from __future__ import annotations
+
+import torch
+
+from resilience.errors import ModelUnavailable
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name, made ready; `auto` is a GPU if there is one.
+
+    Raises ModelUnavailable for one that is not there.
+    """
+    device = _best() if name == "auto" else torch.device(name)
+    is_there = {
+        "cpu": lambda: True,
+        "mps": torch.backends.mps.is_available,
+        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
+    }[device.type]
+    if not is_there():
+        raise ModelUnavailable(f"there is no device {name} on this machine", retry_after_s=10)
+    if device.type == "cuda":
+        # On Hopper torch prefers cuDNN's attention, which is compiled anew for every length that it meets: a third of a
+        # second for each text and each utterance. The other kernels take what comes.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return device
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
