@@ -82,10 +82,52 @@ def _bfloat16(weight: Tensor, bias: Tensor | None) -> Linear:
 
 
 def _int8(weight: Tensor, bias: Tensor | None) -> Linear:
-    """A quarter of the bytes: a scale for each output, and one for all activations of a call."""
-    scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12).double()
+    """A quarter of the bytes: whole numbers of 8 bits, and a scale for each output. Activations keep 14 or 16 bits."""
+    weight_scale = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
+    whole = (weight / weight_scale[:, None]).round_().to(torch.int8)
+    bits = 8 if _has_amx() else 7
+    product = (_onednn_product if _has_amx() else _fbgemm_product)(whole, weight_scale, 1 << (bits - 1))
+
+    def multiply(x: Tensor) -> Tensor:
+        digits, scale = _digits(x, bits)
+        high, low = product(digits).view(2, len(x), -1)
+        sums = torch.add(low, high, alpha=1 << bits)
+        return sums.mul_(scale) if bias is None else torch.addcmul(bias, sums, scale)
+
+    return multiply
+
+
+def _digits(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """x (n, inputs) as whole numbers of two digits, and what one is worth, (n, 1): so each row has a scale of its own.
+
+    The digits are (2 * n, inputs) uint8, all high ones before the low ones, and stand for themselves less half of
+    their range. Sums of them are exact, so a row's product is the same whatever the others are.
+    """
+    base, half = 1 << bits, 1 << (bits - 1)
+    scale = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-30).mul_(1 / (base * (half - 1)))
+    whole = x.div(scale).add_(half * base + half + 0.5).to(torch.int32)  # all positive: cutting off the rest rounds
+    digits = torch.empty(2, *x.shape, dtype=torch.uint8)
+    digits[0] = whole >> bits
+    digits[1] = whole.bitwise_and_(base - 1)
+    return digits.view(-1, x.shape[1]), scale
+
+
+def _has_amx() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _onednn_product(weight: Tensor, scale: Tensor, zero: int) -> Callable[[Tensor], Tensor]:
+    """Digits of which `zero` stands for nothing, times int8 weights: the fastest where there is AMX."""
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
     zeros = torch.zeros(len(weight), dtype=torch.int64)
-    quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(quantized, bias)
-    # Without VNNI the products of full 8-bit activations overflow their 16-bit sums: the range is reduced to 7 bits.
-    return lambda x: torch.ops.quantized.linear_dynamic(x.contiguous(), packed, True)
+    multiply = torch.ops.onednn.qlinear_pointwise  # here without a bias, with float32 results and nothing after them
+    return lambda digits: multiply(digits, 1.0, zero, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+
+
+def _fbgemm_product(weight: Tensor, scale: Tensor, zero: int) -> Callable[[Tensor], Tensor]:
+    """The same on any x86. Without VNNI two products of 8-bit digits can overflow their 16-bit sum, of 7 bits never."""
+    zeros = torch.zeros(len(weight), dtype=torch.int64)
+    quantized = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
+    packed = torch.ops.quantized.linear_prepack(quantized, None)
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    return lambda digits: multiply(digits.float().sub_(zero), 1.0, zero, packed)  # it adds the zero again

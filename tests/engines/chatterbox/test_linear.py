@@ -9,7 +9,7 @@ from engines.chatterbox.t3 import linear
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-6), ("fp16", 2e-3), ("bf16", 2e-2), ("int8", 5e-2)])
+@pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-6), ("fp16", 2e-3), ("bf16", 2e-2), ("int8", 1e-2)])
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_every_kernel_multiplies_and_adds_the_bias(precision, error, rows, has_bias):
@@ -22,6 +22,38 @@ def test_every_kernel_multiplies_and_adds_the_bias(precision, error, rows, has_b
     assert product.dtype == torch.float32
     assert product.is_contiguous()
     assert (product - expected).norm() <= error * expected.norm()
+
+
+@pytest.fixture(params=[True, False], ids=["as on AMX", "as without"])
+def either_kernel(request, monkeypatch):
+    if request.param and not linear._has_amx():
+        pytest.skip("this processor has no AMX")
+    monkeypatch.setattr(linear, "_has_amx", lambda: request.param)
+
+
+def test_in_int8_a_row_is_the_same_to_the_bit_whatever_the_others_are(either_kernel):
+    torch.manual_seed(2)
+    multiply = linear.packer("int8", CPU)(torch.randn(96, 1024), torch.randn(96))
+    x = torch.randn(70, 1024)
+    x[1] *= 1e4
+    together = multiply(x)
+
+    for first, count in [(0, 1), (0, 2), (1, 2), (5, 4), (40, 1), (3, 33)]:
+        assert torch.equal(multiply(x[first : first + count]), together[first : first + count])
+
+
+def test_in_int8_a_few_great_activations_do_not_drown_the_others(either_kernel):
+    torch.manual_seed(3)
+    weight, x = torch.randn(96, 1024), torch.randn(6, 1024)
+    x[:, :4] *= 100
+    x[5] = 0
+    weight[:, :4] = 0  # so that only the others are heard
+
+    product = linear.packer("int8", CPU)(weight, None)(x)
+
+    expected = F.linear(x, weight)
+    assert (product - expected).norm() <= 1e-2 * expected.norm()
+    assert not product[5].any()
 
 
 def test_int8_is_refused_where_only_the_cpu_has_it():
