@@ -174,7 +174,7 @@ class _Linear:
 
 
 def _attends_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """A CPU with bf16 products still attends faster in float32, unless it has matrix units (AMX): then 3 times slower."""
+    """A CPU with bf16 products still attends faster in float32, one that has matrix units (AMX) 3 times slower."""
     return dtype if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else torch.float32
 
 
