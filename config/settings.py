@@ -202,6 +202,9 @@ class ChatterboxSettings(Section):
     s3gen_precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="numbers of the model that makes sound; auto = bf16 where the processor has them"
     )
+    cuda_graphs: bool = Field(
+        True, description="record the models' steps on NVIDIA devices; false = slower, if a device does not take to it"
+    )
     flow_steps: int = Field(
         10, ge=1, le=50, description="steps of english and multilingual from tokens to sound; fewer: faster, rougher"
     )

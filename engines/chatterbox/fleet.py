@@ -179,7 +179,7 @@ class Fleet:
         s3gen, renderer = self._shared(modules.s3gen)
         asked = self._options.t3_precision
         precision = default_precision(self._device) if asked == "auto" else cast(Precision, asked)
-        decoder = Decoder(modules.t3, variant, precision, self._device, self._batch)
+        decoder = Decoder(modules.t3, variant, precision, self._device, self._batch, records=self._options.cuda_graphs)
         if self._device.type == "cuda":
             warm_up(variant, decoder, renderer if s3gen is modules.s3gen else None)
         took_s = time.monotonic() - started_at
@@ -205,7 +205,8 @@ class Fleet:
             if _are_equal(model.s3gen, s3gen):
                 return model.s3gen, model.renderer
         precision = self._options.s3gen_precision
-        return s3gen, Renderer(s3gen, None if precision == "auto" else cast(RenderPrecision, precision))
+        exactly = None if precision == "auto" else cast(RenderPrecision, precision)
+        return s3gen, Renderer(s3gen, exactly, records=self._options.cuda_graphs)
 
 
 def default_precision(device: torch.device) -> Precision:

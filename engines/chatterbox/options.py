@@ -15,6 +15,7 @@ class ChatterboxOptions:
     device: str = "auto"
     t3_precision: str = "auto"
     s3gen_precision: str = "auto"
+    cuda_graphs: bool = True
     flow_steps: int = 10
     batch: int = 0
     threads: int = 0

@@ -36,14 +36,14 @@ class FlowRow:
 class Flow:
     """Upstream's `CausalMaskedDiffWithXvec` over the same parameters. Keeps no state between calls."""
 
-    def __init__(self, module: Any, *, is_meanflow: bool, precision: Precision) -> None:
+    def __init__(self, module: Any, *, is_meanflow: bool, precision: Precision, records: bool = False) -> None:
         self._module = module
         self._is_meanflow = is_meanflow
         self._is_exact = precision == "fp32"
         self._device: torch.device = module.input_embedding.weight.device
         self._encoder = Encoder(module.encoder)
         estimator = Estimator(module.decoder.estimator, precision)
-        self._estimator = CapturedEstimator(estimator) if self._device.type == "cuda" else estimator
+        self._estimator = CapturedEstimator(estimator) if records else estimator
         self._mel_channels: int = module.output_size
         self.lookahead: int = module.pre_lookahead_len  # tokens that the encoder looks ahead
         self.frames_per_token: int = module.token_mel_ratio

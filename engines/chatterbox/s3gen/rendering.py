@@ -43,13 +43,15 @@ class Renderer:
     faster there, so a job sounds the same to the bit whatever it is rendered with; on a GPU the flow runs as one batch.
     """
 
-    def __init__(self, s3gen: Any, precision: Precision | None = None) -> None:
+    def __init__(self, s3gen: Any, precision: Precision | None = None, *, records: bool = True) -> None:
+        """On an NVIDIA device steps that come again are recorded as CUDA graphs, if it `records`."""
         self._device: torch.device = s3gen.device
         self._fade_in: Tensor = s3gen.trim_fade
         self._is_meanflow: bool = s3gen.meanflow
         precision = precision or best_precision(torch.device(self._device))
-        self.flow = Flow(s3gen.flow, is_meanflow=s3gen.meanflow, precision=precision)
-        self.vocoder = Vocoder(s3gen.mel2wav, precision)
+        records = records and self._device.type == "cuda"
+        self.flow = Flow(s3gen.flow, is_meanflow=s3gen.meanflow, precision=precision, records=records)
+        self.vocoder = Vocoder(s3gen.mel2wav, precision, records=records)
 
     def render(
         self, jobs: Sequence[RenderJob], flow_steps: int, check: Callable[[], None]

@@ -24,11 +24,11 @@ MEL_CHANNELS = 80
 
 class Vocoder:
     """Upstream's `HiFTGenerator`, one utterance at a time: nothing is gained by a batch, whose rows would need masks
-    before each of some 150 convolutions to end alike. Holds its own folded weights (83 MB) and no state. On an NVIDIA
-    device it works in windows.
+    before each of some 150 convolutions to end alike. Holds its own folded weights (83 MB) and no state. If it
+    `records`, on an NVIDIA device, it works in windows.
     """
 
-    def __init__(self, module: Any, precision: Precision = "fp32") -> None:
+    def __init__(self, module: Any, precision: Precision = "fp32", *, records: bool = False) -> None:
         device = module.conv_pre.bias.device
         stft = module.istft_params
         self._bins: int = stft["n_fft"] // 2 + 1
@@ -43,7 +43,7 @@ class Vocoder:
         self._last = _Convolution(module.conv_post)
         self._stages = [_Stage(module, index) for index in range(module.num_upsamples)]
         self._pitch_windows = self._windows = None
-        if device.type == "cuda":
+        if records:
             shapes = [(MEL_CHANNELS, 1), (1, self.hop_length)]
             with torch.inference_mode(), convolving(device, exactly=True):  # a wrong pitch would add up
                 self._pitch_windows = RecordedWindows(self._f0, shapes[:1], device)

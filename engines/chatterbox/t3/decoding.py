@@ -74,7 +74,8 @@ class Decoder:
     The transformer's weights move from `t3` (upstream's T3, float32, in eval mode, on `device`) into the decoder, in
     the given precision: `t3` cannot run by itself afterwards. At most `max_sequences` are spoken at a time, and about
     `prefix_bytes` are kept of what their voices begin with.
-    Raises ValueError for a precision that the device has no kernels for.
+    On an NVIDIA device its steps are recorded as a CUDA graph, if it `records`. Raises ValueError for a precision that
+    the device has no kernels for.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class Decoder:
         device: torch.device,
         max_sequences: int,
         prefix_bytes: int = PREFIX_BYTES,
+        *,
+        records: bool = True,
     ) -> None:
         self.precision = usable_precision(precision, device)
         self.max_sequences = max_sequences
@@ -100,6 +103,7 @@ class Decoder:
                 device,
                 most_rows=max_sequences * (2 if self._is_llama else 1),
                 watches_alignment=variant.watches_alignment,
+                records=records and device.type == "cuda",
             )
         self._cache = self._transformer.cache
         self._prefixes = PrefixCache(prefix_bytes)

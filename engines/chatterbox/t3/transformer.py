@@ -29,7 +29,14 @@ class Transformer:
     """
 
     def __init__(
-        self, t3: Any, precision: Precision, device: torch.device, *, most_rows: int, watches_alignment: bool
+        self,
+        t3: Any,
+        precision: Precision,
+        device: torch.device,
+        *,
+        most_rows: int,
+        watches_alignment: bool,
+        records: bool,
     ) -> None:
         dtype, pack = stream_dtype(precision, device), packer(precision, device)
         head = t3.speech_head
@@ -44,7 +51,8 @@ class Transformer:
         self.cache = KVCache(self.shape, dtype, device)
         self.nothing = KeyValues.none(self.shape, dtype, device)
         self.watch = AttentionWatch(aligned_heads() if watches_alignment else ())
-        self._captured = None if watches_alignment else self._capture()
+        # Whose attention is watched has steps that differ, for they leave behind what was seen.
+        self._captured = self._capture() if records and not watches_alignment else None
 
     def read(self, segments: Sequence[Segment], embeddings: Tensor) -> None:
         """New tokens of some rows, embeddings (n, width) in the order of the segments.
@@ -84,8 +92,6 @@ class Transformer:
 
     def _capture(self) -> CapturedStep | None:
         """The step as a recording, where there can be one."""
-        if self._device.type != "cuda":
-            return None
         try:
             kernel = AttendKernel(self.shape, self._dtype, self._backbone.rotary, self._device)
         except KernelUnavailable as error:
