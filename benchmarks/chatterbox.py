@@ -91,7 +91,7 @@ class Comparison:
         print(f"T3 in {self._decoder.precision}, S3Gen in {self._renders_in}\n")
         voice = prepared(self._upstream, self._recording)
         curve = self._decoding(voice, sequences)
-        for tokens in UTTERANCES[self._device.type]:
+        for tokens in UTTERANCES.get(self._device.type, UTTERANCES["cpu"]):
             self._utterance(voice, tokens)
         self._first_audio(voice)
         process = psutil.Process()

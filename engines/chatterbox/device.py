@@ -27,6 +27,12 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a CUDA device computes in bfloat16 by itself, as those since Ampere do."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def _best() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")

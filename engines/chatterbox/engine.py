@@ -45,7 +45,7 @@ SAMPLE_RATE = 24_000
 TOKENIZER_RATE = 16_000
 OWN_VOICE = "default"
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
-RENDERS_ON_GPU = 8  # on a CPU chunks are rendered one by one: together they would take as long
+RENDERS_ON_CUDA = 8  # elsewhere chunks are rendered one by one: together they would take as long
 STRETCH_TOKENS = 500  # 20 s of a recording that is converted
 OVERLAP_TOKENS = 8  # 0.32 s, over which one stretch fades into the next
 LONGEST_CHUNK = 300  # characters, some 20 s: longer ones lose words, and the cost of attention grows with the square
@@ -65,7 +65,10 @@ class ChatterboxEngine:
         self._fleet = Fleet(options, self._device, self._batch)
         self._default = self._fleet.default()
         self._thread = ModelThread(
-            self._fleet, self._default.name, self._batch, renders_together=1 if is_cpu else RENDERS_ON_GPU
+            self._fleet,
+            self._default.name,
+            self._batch,
+            renders_together=RENDERS_ON_CUDA if self._device.type == "cuda" else 1,
         )
         self._watermark = Watermark()
         self._voices: VoiceStore | None = None

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 
 from engines.base import LoadProgress
+from engines.chatterbox.device import has_bfloat16
 from engines.chatterbox.files import hub
 from engines.chatterbox.files.weights import Located, Source, locate
 from engines.chatterbox.loading.modules import load_modules
@@ -215,7 +216,7 @@ def default_precision(device: torch.device) -> Precision:
     A GPU that has no bfloat16 (before Ampere) computes in float32.
     """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if has_bfloat16(device) else "fp32"
     return "fp16" if device.type == "cpu" else "fp32"
 
 

@@ -253,6 +253,7 @@ class ModelThread(threading.Thread):
         if sequence.is_finished and model.variant.drops_last_token and tokens > 1:
             samples = samples[:-SAMPLES_A_TOKEN]
         self._failures = 0
+        chunk.ready_at = None
         if len(samples):
             chunk.has_sounded = True
             chunk.events.put(samples)

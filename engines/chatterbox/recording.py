@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,23 +10,39 @@ import torch
 
 WARM_UPS = 2  # after which the libraries have made what they make on first use
 
+# While one thread records, torch lets no other replay; and some of its settings are those of the whole process. A
+# variant is loaded in another thread than the one that speaks.
+exclusive = threading.RLock()
 
-def record(work: Callable[[], object], device: torch.device, pool: Any = None) -> torch.cuda.CUDAGraph:
-    """The work as a graph, which reads and writes the tensors that the work did; it is done some times meanwhile.
 
-    Other threads may use the device, but not the tensors. `pool`, of torch.cuda.graph_pool_handle(), is memory that
-    several graphs share for what they need while they run, one after the other.
-    """
-    here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    graph = torch.cuda.CUDAGraph()
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UPS):
-            work()
-        aside.synchronize()
+class Recording:
+    """Work that was recorded. To repeat it reads and writes the tensors that the work did."""
+
+    def __init__(self, work: Callable[[], object], device: torch.device, pool: Any = None) -> None:
+        """The work is done some times meanwhile. What it raises passes through.
+
+        `pool`, of torch.cuda.graph_pool_handle(), is memory that several recordings share for what they need while
+        they run, one after the other.
+        """
+        self._graph = torch.cuda.CUDAGraph()
+        with exclusive:
+            here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            aside.wait_stream(here)
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    work()
+                aside.synchronize()
+                self._capture(work, pool)
+            here.wait_stream(aside)
+
+    def _capture(self, work: Callable[[], object], pool: Any) -> None:
         # torch.cuda.graph would empty the allocator's cache first, which costs the requests under way dearly.
-        graph.capture_begin(*([] if pool is None else [pool]), capture_error_mode="thread_local")
-        work()
-        graph.capture_end()
-    here.wait_stream(aside)
-    return graph
+        self._graph.capture_begin(*([] if pool is None else [pool]), capture_error_mode="thread_local")
+        try:
+            work()
+        finally:
+            self._graph.capture_end()
+
+    def repeat(self) -> None:
+        with exclusive:
+            self._graph.replay()

@@ -1,49 +1,83 @@
 """Whose tokens become sound now, and with whom together.
 
 On a processor one by one: together they would take as long. A GPU renders several in little more time than one, so
-there whoever is due waits a moment for others.
+there whoever is ready waits a moment for others of his kind.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from itertools import groupby, islice
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from engines.chatterbox.work import SpeakingChunk
 
-GATHER_S = 0.05  # for so long a chunk that is spoken waits for others
-SOON_TOKENS = 6  # a stream that lacks so many will be due in a hundredth of a second
+GATHER_S = 0.05  # for so long at most
+SOON_TOKENS = 6  # a stream that lacks no more will be ready in some hundredths of a second
+
+Batch = list[SpeakingChunk]
 
 
-def due(decoding: Sequence[SpeakingChunk], together: int) -> list[list[SpeakingChunk]]:
-    """The chunks to be rendered now, in batches of at most `together`: pieces that are wanted early, then whole chunks.
+def due(decoding: Sequence[SpeakingChunk], together: int) -> list[Batch]:
+    """The chunks to be rendered now, in batches of at most `together`: first sounds, further pieces, whole chunks.
 
     Those of a batch have the same model and as many steps of the flow; one without speech is a batch of its own. Whole
-    chunks take long: there is one batch of them at most, after which the others are given their next token.
+    chunks take long: there is one batch of them at most, and none while a piece waits for others.
     """
-    streams = [chunk for chunk in decoding if chunk.stream is not None]
-    ready = [chunk for chunk in streams if not chunk.needs_tokens]
-    if len(ready) < together and any(0 < chunk.needs_tokens <= SOON_TOKENS for chunk in streams):
-        ready = []
-    ready.sort(key=lambda chunk: chunk.has_sounded)
-    whole = [chunk for chunk in decoding if chunk.stream is None and chunk.is_spoken]
-    if len(whole) < min(together, len(decoding)) and not _have_waited(whole):
-        whole = []
-    return [*_batches(ready, together), *islice(_batches(whole, together), 1)]
+    mute = [chunk for chunk in decoding if chunk.is_spoken and not chunk.speech_tokens]
+    others = [chunk for chunk in decoding if chunk not in mute]
+    pieces, are_held = _ready_pieces([chunk for chunk in others if chunk.stream is not None], together)
+    pieces.sort(key=lambda chunk: chunk.has_sounded)
+    batches = _batches(pieces, together, lambda chunk: (chunk.has_sounded, _kind(chunk)))
+    whole = [] if are_held else _ready_whole([chunk for chunk in others if chunk.stream is None], together)
+    return [*([chunk] for chunk in mute), *batches, *whole]
 
 
-def _have_waited(spoken: Sequence[SpeakingChunk]) -> bool:
+def _ready_pieces(streams: Iterable[SpeakingChunk], together: int) -> tuple[list[SpeakingChunk], bool]:
+    """Those that have tokens enough for their next piece, and whether some of them wait for others."""
+    pieces: list[SpeakingChunk] = []
+    are_held = False
+    for alike in _grouped(streams, _kind):
+        ready = [chunk for chunk in alike if not chunk.needs_tokens]
+        if any(0 < chunk.needs_tokens <= SOON_TOKENS for chunk in alike) and _may_wait(ready, together):
+            are_held = True
+        else:
+            pieces += ready
+    return pieces, are_held
+
+
+def _ready_whole(chunks: Iterable[SpeakingChunk], together: int) -> list[Batch]:
+    """A batch of those whose last token is there, if any."""
+    for alike in _grouped(chunks, _kind):
+        spoken = [chunk for chunk in alike if chunk.is_spoken]
+        if spoken and (len(spoken) == len(alike) or not _may_wait(spoken, together)):
+            return [spoken[:together]]
+    return []
+
+
+def _may_wait(ready: Sequence[SpeakingChunk], together: int) -> bool:
+    """Whether there is room beside them in a batch, and none of them has waited for long."""
+    if not ready or len(ready) >= together:
+        return False
     now = time.monotonic()
-    for chunk in spoken:
-        chunk.spoken_at = chunk.spoken_at or now
-    return any(now - (chunk.spoken_at or now) > GATHER_S for chunk in spoken)
+    for chunk in ready:
+        chunk.ready_at = chunk.ready_at or now
+    return all(now - (chunk.ready_at or now) < GATHER_S for chunk in ready)
 
 
-def _batches(chunks: Iterable[SpeakingChunk], together: int) -> Iterable[list[SpeakingChunk]]:
-    def likeness(chunk: SpeakingChunk) -> tuple[int, int, int]:
-        return (0 if chunk.speech_tokens else id(chunk)), id(chunk.model), chunk.steps
+def _kind(chunk: SpeakingChunk) -> Hashable:
+    return id(chunk.model), chunk.steps
 
-    for _, alike in groupby(sorted(chunks, key=likeness), likeness):
-        batch = list(alike)
-        yield from (batch[start : start + together] for start in range(0, len(batch), together))
+
+def _batches(
+    chunks: Iterable[SpeakingChunk], together: int, kind: Callable[[SpeakingChunk], Hashable]
+) -> Iterable[Batch]:
+    for alike in _grouped(chunks, kind):
+        yield from (alike[start : start + together] for start in range(0, len(alike), together))
+
+
+def _grouped(chunks: Iterable[SpeakingChunk], kind: Callable[[SpeakingChunk], Hashable]) -> Iterable[Batch]:
+    """Those of one kind together, in the order in which the first of each came."""
+    groups: dict[Hashable, Batch] = {}
+    for chunk in chunks:
+        groups.setdefault(kind(chunk), []).append(chunk)
+    return groups.values()

@@ -51,7 +51,7 @@ class SpeakingChunk:
     generator: torch.Generator | None = None
     stream: RenderStream | None = None
     has_sounded: bool = False
-    spoken_at: float | None = None  # when its last token was there
+    ready_at: float | None = None  # since when it waits for others to be rendered with
     came_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -6,12 +6,13 @@ pieces of a voice's streams are of the same length each time, and it is there th
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from engines.chatterbox.recording import record
+from engines.chatterbox.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,41 +21,40 @@ if TYPE_CHECKING:
 
     from engines.chatterbox.s3gen.estimator import Estimator
 
-RECORDINGS = 16  # that are kept, a few megabytes each
-CALLS_BEFORE = 12  # of a shape until it is recorded: more than one solution of the flow has
-REMEMBERED = 256  # shapes whose calls are counted
+logger = logging.getLogger(__name__)
+
+SHAPES = 32  # that are remembered; the recording of one takes a few megabytes
 
 
-class CapturedEstimator:
-    """An `Estimator`, to be called as such. What it gives is the caller's until the next call."""
+class Recordings:
+    """Recorded estimators by the shape of their inputs. A shape is recorded the second time that it is asked for."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
-        self.times = estimator.times
-        self._calls: OrderedDict[torch.Size, int] = OrderedDict()
-        self._recordings: OrderedDict[torch.Size, _Recording] = OrderedDict()
+        self._shapes: OrderedDict[torch.Size, RecordedEstimator | None] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, inputs: Tensor, time: Sequence[Tensor], is_real: Tensor | None) -> Tensor:
-        """As `Estimator.__call__`. Padded rows are not recorded: together they are long enough to be computed so."""
-        if is_real is not None:
-            return self._estimator(inputs, time, is_real)
+    def of(self, inputs: Tensor, time: Sequence[Tensor]) -> RecordedEstimator | None:
+        """The estimator for inputs such as these, without padding; None where it must do without a recording."""
         shape = inputs.shape
-        if shape not in self._recordings:
-            if self._count(shape) <= CALLS_BEFORE:
-                return self._estimator(inputs, time, None)
-            self._recordings[shape] = _Recording(self._estimator, inputs, time, self._pool)
-            _forget(self._recordings, RECORDINGS)
-        self._recordings.move_to_end(shape)
-        return self._recordings[shape](inputs, time)
+        recorded = self._shapes.get(shape)
+        if recorded is None and shape in self._shapes:
+            recorded = self._record(inputs, time)
+        self._shapes[shape] = recorded
+        self._shapes.move_to_end(shape)
+        if len(self._shapes) > SHAPES:
+            self._shapes.popitem(last=False)
+        return recorded
 
-    def _count(self, shape: torch.Size) -> int:
-        calls = self._calls[shape] = self._calls.pop(shape, 0) + 1
-        _forget(self._calls, REMEMBERED)
-        return calls
+    def _record(self, inputs: Tensor, time: Sequence[Tensor]) -> RecordedEstimator | None:
+        try:
+            return RecordedEstimator(self._estimator, inputs, time, self._pool)
+        except torch.OutOfMemoryError:
+            logger.warning("no memory to record the flow for shape=%s", tuple(inputs.shape))
+            return None
 
 
-class _Recording:
+class RecordedEstimator:
     """The network for inputs of one shape: they are copied in, and what comes of them lies in the same place always."""
 
     def __init__(self, estimator: Estimator, inputs: Tensor, time: Sequence[Tensor], pool: object) -> None:
@@ -64,15 +64,11 @@ class _Recording:
         def estimate() -> None:
             self._direction.copy_(estimator(self._inputs, self._time, None))
 
-        self._graph = record(estimate, inputs.device, pool)
+        self._recording = Recording(estimate, inputs.device, pool)
 
     def __call__(self, inputs: Tensor, time: Sequence[Tensor]) -> Tensor:
+        """As `Estimator.__call__` without padding. The direction is the caller's until the next call."""
         self._inputs.copy_(inputs)
         torch._foreach_copy_(self._time, list(time))
-        self._graph.replay()
+        self._recording.repeat()
         return self._direction
-
-
-def _forget(entries: OrderedDict[torch.Size, Any], most: int) -> None:
-    while len(entries) > most:
-        entries.popitem(last=False)

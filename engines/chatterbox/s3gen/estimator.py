@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 
+from engines.chatterbox.device import has_bfloat16
+from engines.chatterbox.recording import exclusive
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -24,7 +27,7 @@ LENGTHS_APART = 64  # frames between the lengths that convolutions meet on a GPU
 def best_precision(device: torch.device) -> Precision:
     """What is fastest without being heard: bf16 (mel spectrograms at some 60 dB) where the device computes in it."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if has_bfloat16(device) else "fp32"
     # Without its instructions a CPU emulates bf16, 7 times slower than it computes in fp32.
     has_units = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return "bf16" if has_units else "fp32"
@@ -36,7 +39,7 @@ def convolving(device: torch.device, *, exactly: bool) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=not exactly):
+    with exclusive, torch.backends.cudnn.flags(enabled=True, allow_tf32=not exactly):
         yield
 
 

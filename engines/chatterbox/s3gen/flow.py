@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox.s3gen.captured import CapturedEstimator
+from engines.chatterbox.s3gen.captured import Recordings
 from engines.chatterbox.s3gen.encoder import Encoder
 from engines.chatterbox.s3gen.estimator import Estimator, Precision, convolving
 
@@ -42,8 +43,8 @@ class Flow:
         self._is_exact = precision == "fp32"
         self._device: torch.device = module.input_embedding.weight.device
         self._encoder = Encoder(module.encoder)
-        estimator = Estimator(module.decoder.estimator, precision)
-        self._estimator = CapturedEstimator(estimator) if records else estimator
+        self._estimator = Estimator(module.decoder.estimator, precision)
+        self._recordings = Recordings(self._estimator) if records else None
         self._mel_channels: int = module.output_size
         self.lookahead: int = module.pre_lookahead_len  # tokens that the encoder looks ahead
         self.frames_per_token: int = module.token_mel_ratio
@@ -63,10 +64,13 @@ class Flow:
             noise[..., noise.shape[2] - own.shape[2] :] = own
         return noise[0].t()
 
-    def mels(self, rows: Sequence[FlowRow], steps: int, check: Callable[[], None]) -> list[Tensor]:
+    def mels(
+        self, rows: Sequence[FlowRow], steps: int, check: Callable[[], None], *, comes_again: bool = False
+    ) -> list[Tensor]:
         """The mel spectrogram of each row without its prompt, (80, frames), in `steps` steps of Euler's method.
 
         A row comes out as if it were alone. `check` is called before each step; what it raises passes through.
+        `comes_again` says that rows of these lengths are likely to, so that it pays to record their steps.
         """
         lengths = [len(row.noise) for row in rows]
         is_real = self._is_real(lengths)
@@ -74,14 +78,20 @@ class Flow:
             steering = self._encode(rows, max(lengths))
             state = _padded([row.noise for row in rows]).to(steering)
             speakers, prompts = self._speakers(rows, max(lengths)), self._prompts(rows, max(lengths))
-            state = self._solve(state, torch.cat([steering, speakers, prompts], -1), is_real, steps, check)
+            state = self._solve(state, torch.cat([steering, speakers, prompts], -1), is_real, steps, check, comes_again)
         return [
             mel[row.voice.reference_mel.shape[1] : length].t()
             for mel, row, length in zip(state, rows, lengths, strict=True)
         ]
 
     def _solve(
-        self, state: Tensor, conditions: Tensor, is_real: Tensor | None, steps: int, check: Callable[[], None]
+        self,
+        state: Tensor,
+        conditions: Tensor,
+        is_real: Tensor | None,
+        steps: int,
+        check: Callable[[], None],
+        comes_again: bool,
     ) -> Tensor:
         """Follow the flow from noise, (rows, frames, 80), to mel spectrograms of the same shape.
 
@@ -96,10 +106,13 @@ class Flow:
             conditions = torch.cat([conditions, torch.zeros_like(conditions)])
             is_real = None if is_real is None else is_real.repeat(2, 1)
         inputs = F.pad(conditions, (channels, 0))
+        estimate: Callable[[Tensor, Sequence[Tensor]], Tensor] = partial(self._estimator, is_real=is_real)
+        if comes_again and self._recordings and is_real is None:
+            estimate = self._recordings.of(inputs, biases[0]) or estimate
         for step, length in enumerate((times[1:] - times[:-1]).tolist()):
             check()
             inputs.view(-1, rows, *inputs.shape[1:])[..., :channels] = state
-            direction = self._estimator(inputs, biases[step], is_real)
+            direction = estimate(inputs, biases[step])
             state = state.add(direction[:rows], alpha=length * (1 + guidance))
             if not self._is_meanflow:
                 state.sub_(direction[rows:], alpha=length * guidance)

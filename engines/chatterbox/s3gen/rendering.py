@@ -69,7 +69,7 @@ class Renderer:
         """The next samples of several streams of this renderer, as `RenderStream.feed`, the flow in one batch."""
         begun = [(piece, piece.stream.begin(piece.tokens, is_last=piece.is_last)) for piece in pieces]
         rows = [row for _, row in begun if row is not None]
-        mels = iter(self.flow.mels(rows, flow_steps, check) if rows else [])
+        mels = iter(self.flow.mels(rows, flow_steps, check, comes_again=True) if rows else [])
         check()
         return [
             np.empty(0, np.float32)

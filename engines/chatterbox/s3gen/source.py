@@ -36,6 +36,8 @@ class HarmonicSource:
         self._voiced_noise: float = sines.noise_std
         self._voiced_above: float = sines.voiced_threshold
         self._mix = module.l_linear
+        device = self._mix.weight.device
+        self._counter = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
 
     def begin(self, generator: Generator) -> Phase:
         """Draw where each harmonic starts; the lowest starts at zero."""
@@ -43,7 +45,7 @@ class HarmonicSource:
         drawn = torch.rand(1, self.harmonics, 1, generator=generator, device=generator.device)[0]
         offsets = (drawn * (2 * math.pi) - math.pi).to(device)
         offsets[0] = 0
-        return Phase(offsets, torch.zeros(self.harmonics, 1, dtype=torch.float64, device=device))
+        return Phase(offsets, torch.zeros(self.harmonics, 1, dtype=torch.float64, device=self._counter))
 
     def noise(self, frames: int, generator: Generator) -> Tensor:
         """Noise for a whole utterance, (harmonics, samples), with the draw that upstream makes and does not use."""
@@ -54,7 +56,7 @@ class HarmonicSource:
 
     def after(self, phase: Phase, f0: Tensor) -> Phase:
         """The phase when the frames of `f0` (Hz, one a frame) have sounded."""
-        periods = self._periods(f0).double().sum(dim=1, keepdim=True)
+        periods = self._periods(f0).to(self._counter).double().sum(dim=1, keepdim=True)
         return Phase(phase.offsets, phase.cycles + periods * self.hop_length)
 
     def __call__(self, f0: Tensor, phase: Phase, noise: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class HarmonicSource:
         Added up in float64, then rounded, as torch's float32 cumsum does on the CPU: late in a long utterance the
         rounding is audible to a comparison, if not to the ear.
         """
-        periods = self._periods(f0).double()
+        periods = self._periods(f0).to(self._counter).double()
         before = phase.cycles + (periods.cumsum(dim=1) - periods) * self.hop_length
-        within = torch.arange(1, self.hop_length + 1, device=f0.device, dtype=torch.float64)
-        return (before[..., None] + periods[..., None] * within).flatten(1).float()
+        within = torch.arange(1, self.hop_length + 1, device=self._counter, dtype=torch.float64)
+        return (before[..., None] + periods[..., None] * within).flatten(1).float().to(f0.device)

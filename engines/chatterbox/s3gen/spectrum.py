@@ -24,7 +24,7 @@ class Spectrum:
         angles = 2 * math.pi * places[:, None] * bins / size
         weights = torch.full((size // 2 + 1,), 2.0, dtype=torch.float64)  # a bin stands for its conjugate too
         weights[0] = weights[-1] = 1.0
-        slope = window.double().cpu()
+        slope = window.cpu().double()
         forth = torch.cat([angles.cos(), -angles.sin()], 1) * slope[:, None]
         back = torch.cat([angles.cos() * weights, -angles.sin() * weights], 1).t() / size * slope
         self._forth, self._back = forth.to(window), back.to(window).contiguous()  # (size, 2 bins), (2 bins, size)

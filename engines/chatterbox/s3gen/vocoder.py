@@ -43,11 +43,11 @@ class Vocoder:
         self._last = _Convolution(module.conv_post)
         self._stages = [_Stage(module, index) for index in range(module.num_upsamples)]
         self._pitch_windows = self._windows = None
+        self._device, self._is_exact = device, precision == "fp32"
         if records:
             shapes = [(MEL_CHANNELS, 1), (1, self.hop_length)]
-            with torch.inference_mode(), convolving(device, exactly=True):  # a wrong pitch would add up
+            with torch.inference_mode():
                 self._pitch_windows = RecordedWindows(self._f0, shapes[:1], device)
-            with torch.inference_mode(), convolving(device, exactly=precision == "fp32"):
                 self._windows = RecordedWindows(self._decode, shapes, device)
 
     def synthesize(self, mel: Tensor, generator: Generator) -> Tensor:
@@ -71,16 +71,19 @@ class Vocoder:
 
     def _f0(self, mel: Tensor) -> Tensor:
         hidden = _channels_last(mel)
-        for convolution in self._pitch:
-            hidden = F.elu_(convolution(hidden))
+        with convolving(self._device, exactly=True):  # a pitch that is a little off goes on adding up
+            for convolution in self._pitch:
+                hidden = F.elu_(convolution(hidden))
         return self._pitch_out(hidden[0, :, 0].t()).squeeze(-1).abs_()
 
     def _decode(self, mel: Tensor, excitation: Tensor) -> Tensor:
         spectrum = _channels_last(self._spectrum.analyse(excitation))
-        hidden = self._first(_channels_last(mel))
-        for stage in self._stages:
-            hidden = stage(F.leaky_relu_(hidden, self._slope), spectrum)
-        log_magnitude, phase = self._last(F.leaky_relu_(hidden))[0, :, 0].split(self._bins)
+        with convolving(self._device, exactly=self._is_exact):
+            hidden = self._first(_channels_last(mel))
+            for stage in self._stages:
+                hidden = stage(F.leaky_relu_(hidden, self._slope), spectrum)
+            hidden = self._last(F.leaky_relu_(hidden))
+        log_magnitude, phase = hidden[0, :, 0].split(self._bins)
         samples = self._spectrum.synthesize(log_magnitude.exp().clamp_(max=1e2), phase.sin())
         return samples.clamp_(-self._limit, self._limit)
 

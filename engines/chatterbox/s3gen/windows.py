@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox.recording import record
+from engines.chatterbox.recording import Recording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,23 +58,24 @@ class RecordedWindows(Windows):
     """
 
     def __init__(self, compute: Callable[..., Tensor], shapes: Sequence[tuple[int, int]], device: torch.device) -> None:
-        self._recordings = {length: _Recording(compute, shapes, length, device) for length in LENGTHS}
+        recorded = {length: _Recorded(compute, shapes, length, device) for length in LENGTHS}
         _, rate = shapes[0]
-        super().__init__(lambda *signals: self._recordings[signals[0].shape[1] // rate](*signals))
+        super().__init__(lambda *signals: recorded[signals[0].shape[1] // rate](*signals))
 
 
-class _Recording:
+class _Recorded:
     def __init__(
         self, compute: Callable[..., Tensor], shapes: Sequence[tuple[int, int]], length: int, device: torch.device
     ) -> None:
         self._given = [torch.zeros(channels, length * rate, device=device) for channels, rate in shapes]
         self._made = compute(*self._given)
-        self._graph = record(lambda: self._made.copy_(compute(*self._given)), device)
+        given, made = self._given, self._made
+        self._recording = Recording(lambda: made.copy_(compute(*given)), device)
 
     def __call__(self, *signals: Tensor) -> Tensor:
         for place, signal in zip(self._given, signals, strict=True):
             place.copy_(signal)
-        self._graph.replay()
+        self._recording.repeat()
         return self._made
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engines.chatterbox.recording import record
+from engines.chatterbox.recording import Recording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ class CapturedStep:
         def attend(layer: int, qkv: Tensor) -> Tensor:
             return kernel(layer, qkv, positions, store)
 
-        self._graph = record(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
+        self._step = Recording(lambda: logits.copy_(forward(tokens, steps, positions, attend)), logits.device)
 
     def __call__(self, tokens: Sequence[int], steps: Sequence[int]) -> None:
         cache, idle = self._cache, len(self._logits) - len(tokens)
@@ -59,5 +59,5 @@ class CapturedStep:
             self._described = described
         plan = ((tokens, 0), (steps, 0), (cache.lengths, IDLE))
         self._plan.copy_(torch.tensor([[*numbers, *[rest] * idle] for numbers, rest in plan]))
-        self._graph.replay()
+        self._step.repeat()
         cache.advance()

@@ -7,11 +7,13 @@ and the same whoever is in it. The compiler (NVRTC) and its binding come with to
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from engines.chatterbox.recording import exclusive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +46,7 @@ class AttendKernel:
             "IS_ROTARY": int(rotary is not None),
         }
         major, minor = torch.cuda.get_device_capability(device)
-        self._function = _loaded(compiled(f"sm_{major}{minor}", defined), device)
+        self._function = _loaded(compiled(f"sm_{major}{minor}", **defined), device)
 
     @staticmethod
     def describe(cache: KVCache) -> list[int]:
@@ -69,7 +71,8 @@ class AttendKernel:
         return attended
 
 
-def compiled(architecture: str, defined: Mapping[str, int]) -> bytes:
+@cache
+def compiled(architecture: str, **defined: int) -> bytes:
     """The machine code of `attend.cu` for an architecture ("sm_90"), be it here or not. Raises KernelUnavailable."""
     try:
         from cuda.bindings import nvrtc
@@ -78,9 +81,12 @@ def compiled(architecture: str, defined: Mapping[str, int]) -> bytes:
     except (ImportError, RuntimeError) as error:  # no bindings, or no library that they find
         raise KernelUnavailable(f"no compiler beside torch ({error})") from error
     options = [f"--gpu-architecture={architecture}", *(f"-D{name}={value}" for name, value in defined.items())]
-    _done(nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options]))
-    code = bytes(_done(nvrtc.nvrtcGetCUBINSize(program)))
-    _done(nvrtc.nvrtcGetCUBIN(program, code))
+    try:
+        _done(nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options]))
+        code = bytes(_done(nvrtc.nvrtcGetCUBINSize(program)))
+        _done(nvrtc.nvrtcGetCUBIN(program, code))
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
     return code
 
 
@@ -88,8 +94,8 @@ def _loaded(code: bytes, device: torch.device) -> Any:
     """The function on the device."""
     from cuda.bindings import driver
 
-    with torch.cuda.device(device):
-        torch.cuda.synchronize()  # its context is this thread's from here on
+    with exclusive, torch.cuda.device(device):
+        torch.zeros(1, device=device)  # makes the device's context this thread's
         module = _done(driver.cuModuleLoadData(code))
         return _done(driver.cuModuleGetFunction(module, b"attend"))
 

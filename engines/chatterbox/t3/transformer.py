@@ -94,10 +94,10 @@ class Transformer:
         """The step as a recording, where there can be one."""
         try:
             kernel = AttendKernel(self.shape, self._dtype, self._backbone.rotary, self._device)
+            return CapturedStep(self._forward, kernel, self.cache, self.logits)
         except KernelUnavailable as error:
             logger.warning("t3 steps are not recorded, which makes them slower reason=%s", error)
             return None
-        return CapturedStep(self._forward, kernel, self.cache, self.logits)
 
     def _placed(self, embeddings: Tensor, positions: Tensor) -> Tensor:
         learned = self._backbone.learned

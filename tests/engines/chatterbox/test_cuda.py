@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -31,8 +33,8 @@ def device():
     return device_of("cuda")
 
 
-def decoder_of(name: str, precision: Precision, device: torch.device) -> Decoder:
-    return Decoder(make_t3(name).to(device), VARIANTS[name], precision, device, max_sequences=8)
+def decoder_of(name: str, precision: Precision, device: torch.device, *, records: bool = True) -> Decoder:
+    return Decoder(make_t3(name).to(device), VARIANTS[name], precision, device, max_sequences=8, records=records)
 
 
 def spoken(decoder: Decoder, seed: int) -> list[int]:
@@ -44,13 +46,11 @@ def spoken(decoder: Decoder, seed: int) -> list[int]:
 
 @pytest.mark.parametrize("name", ["english", "turbo"])
 def test_in_float32_the_recorded_steps_say_what_the_others_say(device, name):
-    decoder = decoder_of(name, "fp32", device)
-    recorded = spoken(decoder, seed=3)
+    recorded, one_by_one = (decoder_of(name, "fp32", device, records=records) for records in (True, False))
 
-    assert decoder._transformer._captured is not None
-    decoder._transformer._captured = None
-
-    assert spoken(decoder, seed=3) == recorded
+    assert recorded._transformer._captured is not None
+    assert one_by_one._transformer._captured is None
+    assert spoken(recorded, seed=3) == spoken(one_by_one, seed=3)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -98,10 +98,27 @@ def test_samples_are_the_processors(architecture, renderer, device):
 def test_a_shape_that_comes_again_is_rendered_as_the_first_time(renderer, device):
     tokens, voice = make_tokens(1, 80), make_rendered_voice(1)
 
-    rendered = [renderer.render([RenderJob(tokens, voice, chance(1, device))], 10, nobody)[0] for _ in range(4)]
+    def first_piece() -> np.ndarray:
+        return renderer.stream(voice, chance(1, device), 10).feed(tokens[:12], nobody, is_last=False)
 
-    assert len(renderer.flow._estimator._recordings) > 0
-    assert all(np.allclose(samples, rendered[0], atol=1e-5) for samples in rendered)
+    pieces = [first_piece() for _ in range(4)]
+
+    assert any(renderer.flow._recordings._shapes.values())
+    assert all(np.allclose(piece, pieces[0], atol=1e-5) for piece in pieces)
+
+
+def test_a_variant_may_be_loaded_while_another_one_speaks(device):
+    speaking = decoder_of("english", "bf16", device)
+    alone = spoken(speaking, seed=3)
+    with ThreadPoolExecutor(1) as loader:
+        loading = loader.submit(lambda: [decoder_of("turbo", "bf16", device) for _ in range(3)])
+
+        meanwhile = [spoken(speaking, seed=3)]
+        while not loading.done():
+            meanwhile.append(spoken(speaking, seed=3))
+
+    assert len(loading.result()) == 3
+    assert all(tokens == alone for tokens in meanwhile)
 
 
 def test_streams_together_are_what_they_are_alone(renderer, device):

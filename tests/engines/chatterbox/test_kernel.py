@@ -16,7 +16,7 @@ def test_it_is_compiled_for_every_device_of_the_last_years(architecture, scalar,
     bits, is_bfloat16 = SCALARS[scalar]
     defined = {"HEAD_DIM": head_dim, "SCALAR_BITS": bits, "IS_BFLOAT16": is_bfloat16, "IS_ROTARY": is_rotary}
 
-    code = compiled(architecture, defined)
+    code = compiled(architecture, **defined)
 
     assert code.startswith(b"\x7fELF")
     assert b"attend" in code
@@ -24,4 +24,4 @@ def test_it_is_compiled_for_every_device_of_the_last_years(architecture, scalar,
 
 def test_what_cannot_be_compiled_is_said_so_that_another_way_can_be_taken():
     with pytest.raises(KernelUnavailable, match="nvrtc"):
-        compiled("sm_1", {"HEAD_DIM": 64, "SCALAR_BITS": 16, "IS_BFLOAT16": 1, "IS_ROTARY": 1})
+        compiled("sm_1", HEAD_DIM=64, SCALAR_BITS=16, IS_BFLOAT16=1, IS_ROTARY=1)

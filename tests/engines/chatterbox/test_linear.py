@@ -26,9 +26,9 @@ def test_every_kernel_multiplies_and_adds_the_bias(precision, error, rows, has_b
 
 @pytest.fixture(params=[True, False], ids=["as on AMX", "as without"])
 def either_kernel(request, monkeypatch):
-    if request.param and not linear._has_amx():
+    if request.param and not torch.cpu._is_amx_tile_supported():
         pytest.skip("this processor has no AMX")
-    monkeypatch.setattr(linear, "_has_amx", lambda: request.param)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: request.param)
 
 
 def test_in_int8_a_row_is_the_same_to_the_bit_whatever_the_others_are(either_kernel):

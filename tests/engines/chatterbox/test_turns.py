@@ -53,8 +53,8 @@ def test_on_a_gpu_whoever_is_spoken_waits_for_others_but_not_for_long(model: Loa
     spoken, speaking = chunk(model, 50, ends=True), chunk(model, 30)
     assert due([spoken, speaking], ON_GPU) == []
 
-    assert spoken.spoken_at is not None
-    spoken.spoken_at -= 2 * GATHER_S
+    assert spoken.ready_at is not None
+    spoken.ready_at -= 2 * GATHER_S
 
     assert due([spoken, speaking], ON_GPU) == [[spoken]]
 
@@ -100,7 +100,25 @@ def test_first_sounds_come_before_further_pieces_and_those_before_whole_chunks(m
 
 
 def test_a_chunk_without_speech_needs_nobody(model: LoadedModel) -> None:
-    mute, spoken = chunk(model, 0, ends=True), chunk(model, 50, ends=True)
+    mute, spoken, speaking = chunk(model, 0, ends=True), chunk(model, 50, ends=True), chunk(model, 30)
 
-    assert [mute] in due([mute], ON_GPU)
-    assert all(mute not in batch or batch == [mute] for batch in due([mute, spoken], ON_GPU))
+    assert due([spoken, mute, speaking], ON_GPU) == [[mute]]
+    assert due([spoken, mute], ON_CPU) == [[mute], [spoken]]
+
+
+def test_a_whole_chunk_does_not_go_before_a_piece_that_waits(model: LoadedModel) -> None:
+    ready, near, whole = chunk(model, 12, early=True), chunk(model, 9, early=True), chunk(model, 50, ends=True)
+
+    assert due([ready, near, whole], ON_GPU) == []
+
+    assert ready.ready_at is not None
+    ready.ready_at -= 2 * GATHER_S
+
+    assert due([ready, near, whole], ON_GPU) == [[ready], [whole]]
+
+
+def test_the_first_sound_of_one_kind_comes_before_a_further_piece_of_another(model: LoadedModel) -> None:
+    sounding, silent = chunk(model, 12, early=True), chunk(model, 12, early=True, steps=5)
+    sounding.has_sounded = True
+
+    assert due([sounding, silent], ON_GPU) == [[silent], [sounding]]
