@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from engines.chatterbox.s3gen.estimator import Precision, convolving
 from engines.chatterbox.s3gen.source import HarmonicSource
 from engines.chatterbox.s3gen.spectrum import Spectrum
-from engines.chatterbox.s3gen.windows import RecordedWindows
+from engines.chatterbox.s3gen.windows import SHORTEST, RecordedWindows
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -25,7 +25,7 @@ MEL_CHANNELS = 80
 class Vocoder:
     """Upstream's `HiFTGenerator`, one utterance at a time: nothing is gained by a batch, whose rows would need masks
     before each of some 150 convolutions to end alike. Holds its own folded weights (83 MB) and no state. If it
-    `records`, on an NVIDIA device, it works in windows.
+    `records`, on an NVIDIA device, it works in windows from `SHORTEST` frames on.
     """
 
     def __init__(self, module: Any, precision: Precision = "fp32", *, records: bool = False) -> None:
@@ -61,13 +61,17 @@ class Vocoder:
 
     def f0(self, mel: Tensor) -> Tensor:
         """The voice's pitch in Hz, one value a frame, of a mel spectrogram (80, frames)."""
-        return self._f0(mel) if self._pitch_windows is None else self._pitch_windows(mel.shape[1], mel)
+        frames = mel.shape[1]
+        if self._pitch_windows is None or frames < SHORTEST:
+            return self._f0(mel)
+        return self._pitch_windows(frames, mel)
 
     def decode(self, mel: Tensor, excitation: Tensor) -> Tensor:
         """The samples that a mel spectrogram (80, frames) and its excitation (1, frames * hop_length) make."""
-        if self._windows is None:
+        frames = mel.shape[1]
+        if self._windows is None or frames < SHORTEST:
             return self._decode(mel, excitation)
-        return self._windows(mel.shape[1], mel, excitation)
+        return self._windows(frames, mel, excitation)
 
     def _f0(self, mel: Tensor) -> Tensor:
         hidden = _channels_last(mel)

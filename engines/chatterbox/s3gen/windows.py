@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
 from engines.chatterbox.recording import Recording
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LENGTHS = (64, 128, 256)  # frames, 1.28 s to 5.12 s
+SHORTEST = min(LENGTHS)
 CONTEXT = 16  # frames to either side that a sample depends on
 
 
@@ -28,27 +28,20 @@ class Windows:
     `compute` takes signals (channels, samples) and gives one, each with a number of samples for a frame of its own.
     """
 
-    def __init__(self, compute: Callable[..., Tensor], lengths: Sequence[int] = LENGTHS) -> None:
+    def __init__(self, compute: Callable[..., Tensor]) -> None:
         self._compute = compute
-        self._lengths = lengths
 
     def __call__(self, frames: int, *signals: Tensor) -> Tensor:
-        """What `compute` makes of the whole, signals of so many frames.
-
-        A whole that is shorter than the shortest window goes on to the window's end, which changes its last frames a
-        little.
-        """
-        length = max((length for length in self._lengths if length <= frames), default=self._lengths[0])
-        signals = tuple(_prolonged(signal, length, frames) for signal in signals)
-        whole = max(frames, length)
+        """What `compute` makes of the whole, signals of so many frames: `SHORTEST` at least."""
+        length = max(length for length in LENGTHS if length <= frames)
         made, done = [], 0
         while done < frames:
-            start = min(max(0, done - CONTEXT), whole - length)
-            end = whole if start + length == whole else start + length - CONTEXT
-            windows = [_cut(signal, start, start + length, whole) for signal in signals]
+            start = min(max(0, done - CONTEXT), frames - length)
+            end = frames if start + length == frames else start + length - CONTEXT
+            windows = [_cut(signal, start, start + length, frames) for signal in signals]
             made.append(_cut(self._compute(*windows), done - start, end - start, length).clone())
             done = end
-        return _cut(torch.cat(made, -1), 0, frames, whole)
+        return torch.cat(made, -1)
 
 
 class RecordedWindows(Windows):
@@ -77,13 +70,6 @@ class _Recorded:
             place.copy_(signal)
         self._recording.repeat()
         return self._made
-
-
-def _prolonged(signal: Tensor, length: int, frames: int) -> Tensor:
-    """What has one value a frame goes on with the last one, anything else with silence."""
-    rate = signal.shape[1] // frames
-    missing = max(0, length - frames) * rate
-    return F.pad(signal[None], (0, missing), mode="replicate" if rate == 1 else "constant")[0]
 
 
 def _cut(signal: Tensor, start: int, end: int, frames: int) -> Tensor:
