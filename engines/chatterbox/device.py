@@ -33,6 +33,11 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def has_amx() -> bool:
+    """Whether the processor has matrix units (Intel's AMX)."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def _best() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")

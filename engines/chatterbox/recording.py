@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ class Recording:
         """
         self._graph = torch.cuda.CUDAGraph()
         with exclusive:
-            here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            here, aside = torch.cuda.current_stream(device), _aside(device)
             aside.wait_stream(here)
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UPS):
@@ -40,9 +42,18 @@ class Recording:
         self._graph.capture_begin(*([] if pool is None else [pool]), capture_error_mode="thread_local")
         try:
             work()
-        finally:
-            self._graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # which a capture that has failed raises too
+                self._graph.capture_end()
+            raise
+        self._graph.capture_end()
 
     def repeat(self) -> None:
         with exclusive:
             self._graph.replay()
+
+
+@cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """Where everything is recorded: memory that was taken on one stream is of no use on another."""
+    return torch.cuda.Stream(device)

@@ -7,7 +7,7 @@ there whoever is ready waits a moment for others of his kind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from engines.chatterbox.work import SpeakingChunk
 
@@ -21,33 +21,36 @@ def due(decoding: Sequence[SpeakingChunk], together: int) -> list[Batch]:
     """The chunks to be rendered now, in batches of at most `together`: first sounds, further pieces, whole chunks.
 
     Those of a batch have the same model and as many steps of the flow; one without speech is a batch of its own. Whole
-    chunks take long: there is one batch of them at most, and none while a piece waits for others.
+    chunks take long: there is one batch of them at most, and none while a piece waits for others. Who is ready is given
+    the time since when.
     """
+    now = time.monotonic()
+    for chunk in decoding:
+        if not chunk.needs_tokens:
+            chunk.ready_at = chunk.ready_at or now
     mute = [chunk for chunk in decoding if chunk.is_spoken and not chunk.speech_tokens]
     others = [chunk for chunk in decoding if chunk not in mute]
     pieces, are_held = _ready_pieces([chunk for chunk in others if chunk.stream is not None], together)
-    pieces.sort(key=lambda chunk: chunk.has_sounded)
-    batches = _batches(pieces, together, lambda chunk: (chunk.has_sounded, _kind(chunk)))
     whole = [] if are_held else _ready_whole([chunk for chunk in others if chunk.stream is None], together)
-    return [*([chunk] for chunk in mute), *batches, *whole]
+    return [*([chunk] for chunk in mute), *pieces, *whole]
 
 
-def _ready_pieces(streams: Iterable[SpeakingChunk], together: int) -> tuple[list[SpeakingChunk], bool]:
-    """Those that have tokens enough for their next piece, and whether some of them wait for others."""
-    pieces: list[SpeakingChunk] = []
+def _ready_pieces(streams: Sequence[SpeakingChunk], together: int) -> tuple[list[Batch], bool]:
+    """Batches of those that have tokens enough for their next piece, and whether some of them wait for others."""
+    batches: list[Batch] = []
     are_held = False
-    for alike in _grouped(streams, _kind):
+    for alike in _grouped(sorted(streams, key=lambda chunk: chunk.has_sounded)):
         ready = [chunk for chunk in alike if not chunk.needs_tokens]
         if any(0 < chunk.needs_tokens <= SOON_TOKENS for chunk in alike) and _may_wait(ready, together):
             are_held = True
         else:
-            pieces += ready
-    return pieces, are_held
+            batches += [ready[start : start + together] for start in range(0, len(ready), together)]
+    return batches, are_held
 
 
-def _ready_whole(chunks: Iterable[SpeakingChunk], together: int) -> list[Batch]:
+def _ready_whole(chunks: Sequence[SpeakingChunk], together: int) -> list[Batch]:
     """A batch of those whose last token is there, if any."""
-    for alike in _grouped(chunks, _kind):
+    for alike in _grouped(chunks):
         spoken = [chunk for chunk in alike if chunk.is_spoken]
         if spoken and (len(spoken) == len(alike) or not _may_wait(spoken, together)):
             return [spoken[:together]]
@@ -56,28 +59,13 @@ def _ready_whole(chunks: Iterable[SpeakingChunk], together: int) -> list[Batch]:
 
 def _may_wait(ready: Sequence[SpeakingChunk], together: int) -> bool:
     """Whether there is room beside them in a batch, and none of them has waited for long."""
-    if not ready or len(ready) >= together:
-        return False
-    now = time.monotonic()
-    for chunk in ready:
-        chunk.ready_at = chunk.ready_at or now
-    return all(now - (chunk.ready_at or now) < GATHER_S for chunk in ready)
+    longest_ago = time.monotonic() - GATHER_S
+    return 0 < len(ready) < together and all((chunk.ready_at or 0.0) > longest_ago for chunk in ready)
 
 
-def _kind(chunk: SpeakingChunk) -> Hashable:
-    return id(chunk.model), chunk.steps
-
-
-def _batches(
-    chunks: Iterable[SpeakingChunk], together: int, kind: Callable[[SpeakingChunk], Hashable]
-) -> Iterable[Batch]:
-    for alike in _grouped(chunks, kind):
-        yield from (alike[start : start + together] for start in range(0, len(alike), together))
-
-
-def _grouped(chunks: Iterable[SpeakingChunk], kind: Callable[[SpeakingChunk], Hashable]) -> Iterable[Batch]:
-    """Those of one kind together, in the order in which the first of each came."""
-    groups: dict[Hashable, Batch] = {}
+def _grouped(chunks: Iterable[SpeakingChunk]) -> Iterable[Batch]:
+    """Those that can be rendered together, and have as much reason to; in the order in which the first of each came."""
+    groups: dict[tuple[int, int, bool], Batch] = {}
     for chunk in chunks:
-        groups.setdefault(kind(chunk), []).append(chunk)
+        groups.setdefault((id(chunk.model), chunk.steps, chunk.has_sounded), []).append(chunk)
     return groups.values()

@@ -75,9 +75,11 @@ class SpeakingChunk:
 
     @property
     def needs_tokens(self) -> int:
-        """How many are missing until there is something to render: 0 if it is due."""
-        if self.is_spoken or self.stream is None or self.sequence is None:
+        """How many are missing until there is something to render; of a whole chunk, 1 until it is spoken."""
+        if self.is_spoken:
             return 0
+        if self.stream is None or self.sequence is None:
+            return 1
         missing = self.stream.next_at - len(self.sequence.tokens)
         return missing if missing > 0 else max(0, self.stream.next_at - len(self.speech_tokens))
 

@@ -32,13 +32,14 @@ class Recordings:
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
         self._shapes: OrderedDict[torch.Size, RecordedEstimator | None] = OrderedDict()
+        self._is_out_of_memory = False
         self._pool = torch.cuda.graph_pool_handle()
 
     def of(self, inputs: Tensor, time: Sequence[Tensor]) -> RecordedEstimator | None:
         """The estimator for inputs such as these, without padding; None where it must do without a recording."""
         shape = inputs.shape
         recorded = self._shapes.get(shape)
-        if recorded is None and shape in self._shapes:
+        if recorded is None and shape in self._shapes and not self._is_out_of_memory:
             recorded = self._record(inputs, time)
         self._shapes[shape] = recorded
         self._shapes.move_to_end(shape)
@@ -50,7 +51,8 @@ class Recordings:
         try:
             return RecordedEstimator(self._estimator, inputs, time, self._pool)
         except torch.OutOfMemoryError:
-            logger.warning("no memory to record the flow for shape=%s", tuple(inputs.shape))
+            logger.warning("no memory to record the flow for shape=%s; no others are tried", tuple(inputs.shape))
+            self._is_out_of_memory = True
             return None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 
-from engines.chatterbox.device import has_bfloat16
+from engines.chatterbox.device import has_amx, has_bfloat16
 from engines.chatterbox.recording import exclusive
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def best_precision(device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if has_bfloat16(device) else "fp32"
     # Without its instructions a CPU emulates bf16, 7 times slower than it computes in fp32.
-    has_units = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    has_units = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or has_amx())
     return "bf16" if has_units else "fp32"
 
 
@@ -178,7 +178,7 @@ class _Linear:
 
 def _attends_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """A CPU with bf16 products still attends faster in float32, one that has matrix units (AMX) 3 times slower."""
-    return dtype if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else torch.float32
+    return dtype if device.type == "cuda" or has_amx() else torch.float32
 
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:

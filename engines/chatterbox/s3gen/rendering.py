@@ -48,7 +48,7 @@ class Renderer:
         self._device: torch.device = s3gen.device
         self._fade_in: Tensor = s3gen.trim_fade
         self._is_meanflow: bool = s3gen.meanflow
-        precision = precision or best_precision(torch.device(self._device))
+        precision = precision or best_precision(self._device)
         records = records and self._device.type == "cuda"
         self.flow = Flow(s3gen.flow, is_meanflow=s3gen.meanflow, precision=precision, records=records)
         self.vocoder = Vocoder(s3gen.mel2wav, precision, records=records)
@@ -69,7 +69,8 @@ class Renderer:
         """The next samples of several streams of this renderer, as `RenderStream.feed`, the flow in one batch."""
         begun = [(piece, piece.stream.begin(piece.tokens, is_last=piece.is_last)) for piece in pieces]
         rows = [row for _, row in begun if row is not None]
-        mels = iter(self.flow.mels(rows, flow_steps, check, comes_again=True) if rows else [])
+        comes_again = not any(piece.is_last for piece in pieces)  # the rest of a stream is of any length
+        mels = iter(self.flow.mels(rows, flow_steps, check, comes_again=comes_again) if rows else [])
         check()
         return [
             np.empty(0, np.float32)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engines.chatterbox.device import has_amx
+
 logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -85,8 +87,8 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Linear:
     """A quarter of the bytes: whole numbers of 8 bits, and a scale for each output. Activations keep 14 or 16 bits."""
     weight_scale = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
     whole = (weight / weight_scale[:, None]).round_().to(torch.int8)
-    bits = 8 if _has_amx() else 7
-    product = (_onednn_product if _has_amx() else _fbgemm_product)(whole, weight_scale, 1 << (bits - 1))
+    bits = 8 if has_amx() else 7
+    product = (_onednn_product if has_amx() else _fbgemm_product)(whole, weight_scale, 1 << (bits - 1))
 
     def multiply(x: Tensor) -> Tensor:
         digits, scale = _digits(x, bits)
@@ -110,10 +112,6 @@ def _digits(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     digits[0] = whole >> bits
     digits[1] = whole.bitwise_and_(base - 1)
     return digits.view(-1, x.shape[1]), scale
-
-
-def _has_amx() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _onednn_product(weight: Tensor, scale: Tensor, zero: int) -> Callable[[Tensor], Tensor]:

@@ -25,8 +25,8 @@ class Reader:
     ) -> None:
         """`has_emotion` says whether the exaggeration changes what the model makes of a voice.
 
-        `keeps_unread` has the text of zeros kept too. On a GPU reading it anew costs nothing, and a product of more or
-        fewer tokens rounds otherwise there: what was read before would be heard.
+        `keeps_unread` has the text of zeros kept too. On an NVIDIA device reading it anew costs nothing, and a product
+        of more or fewer tokens rounds otherwise there: what was read before would be heard.
         """
         self._transformer, self._prefixes = transformer, prefixes
         self._has_emotion, self._keeps_unread = has_emotion, keeps_unread

@@ -70,10 +70,21 @@ def test_a_batch_is_no_larger_than_it_may_be_and_of_one_kind(model: LoadedModel)
     many = [chunk(model, 50, ends=True) for _ in range(6)]
     others = [chunk(model, 50, ends=True, steps=5) for _ in range(2)]
 
-    [batch] = due([*many, *others], ON_GPU)
+    assert due([*many, *others], ON_GPU) == [many[:ON_GPU]]
+    assert due([*others, *many], ON_GPU) == [others]
 
-    assert len(batch) <= ON_GPU
-    assert len({one.steps for one in batch}) == 1
+
+def test_more_pieces_than_go_together_are_several_batches(model: LoadedModel) -> None:
+    ready = [chunk(model, 12, early=True) for _ in range(6)]
+
+    assert due(ready, ON_GPU) == [ready[:ON_GPU], ready[ON_GPU:]]
+
+
+def test_a_first_sound_does_not_wait_for_who_has_sounded(model: LoadedModel) -> None:
+    silent, near = chunk(model, 12, early=True), chunk(model, 9, early=True)
+    near.has_sounded = True
+
+    assert due([near, silent], ON_GPU) == [[silent]]
 
 
 def test_a_piece_is_due_when_its_tokens_are_there(model: LoadedModel) -> None:
