@@ -23,12 +23,12 @@ class AttentionWatch:
     """
 
     def __init__(self, heads: Sequence[AlignedHead]) -> None:
-        self._heads = tuple(heads)
+        self.heads = tuple(heads)
         self.weights: dict[AlignedHead, Tensor] = {}
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, mask: Tensor | None) -> None:
         """queries (rows, heads, n, head_dim), keys (rows, heads, m, head_dim), mask added to (rows, n, m) scores."""
-        for place in self._heads:
+        for place in self.heads:
             if place[0] == layer:
                 q, k = queries[:, place[1]], keys[:, place[1]]
                 scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
@@ -43,7 +43,6 @@ class StepAttention:
         """`positions` (rows,) are the rows' lengths, on the cache's device."""
         self._cache, self._turn, self._watch = cache, turn, watch
         self._rows, self._length = cache.rows, max(cache.lengths) + 1
-        cache.reserve(self._length)
         self._mask: Tensor | None = None
         # One and the same position is a slice; rows of different lengths are told apart by index and mask.
         self._place: tuple[slice | Tensor, slice, int | Tensor] = (slice(self._rows), slice(None), self._length - 1)
@@ -64,10 +63,6 @@ class StepAttention:
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self._mask)
         return attended.reshape(self._rows, -1)
 
-    def finish(self) -> None:
-        """The rows know their new token: to be called once, when every layer has attended."""
-        self._cache.advance()
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -85,7 +80,7 @@ class SegmentAttention:
     """
 
     def __init__(self, cache: KVCache, segments: Sequence[Segment], turn: Turn, watch: AttentionWatch) -> None:
-        self._cache, self._segments, self._turn, self._watch = cache, segments, turn, watch
+        self._cache, self._turn, self._watch = cache, turn, watch
         self._blocks = [self._block(list(alike)) for _, alike in groupby(enumerate(segments), self._likeness)]
 
     def _likeness(self, numbered: tuple[int, Segment]) -> tuple[int, int, int]:
@@ -119,11 +114,6 @@ class SegmentAttention:
             self._watch.see(layer, queries[:, :, -block.watched :], keys, block.mask[-block.watched :])
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=block.mask)
         return attended.transpose(1, 2).reshape(block.tokens, -1)
-
-    def finish(self) -> None:
-        """The rows know their new tokens: to be called once, when every layer has attended."""
-        for segment in self._segments:
-            self._cache.lengths[segment.row] += segment.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ how its query and key are turned to its position, is the caller's business (`att
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,10 +34,28 @@ class Shape:
     positions: int
 
 
+Norm = tuple[Tensor, Tensor | None]
+"""Weight and bias, (width,) each: LayerNorm, or RMSNorm where there is no bias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    norm_attention: Norm
+    qkv: Linear
+    out: Linear
+    norm_mlp: Norm
+    up: Linear  # gate and up one after the other, where it is gated
+    down: Linear
+
+
 class Backbone(Protocol):
     shape: Shape
     rotary: Rotary | None  # by which the attention turns queries and keys
     learned: Tensor | None  # (positions, width), what is added to the embeddings: one of the two
+    is_gated: bool  # SiLU of one half of what `up` gives times the other, or GELU by tanh
+    epsilon: float
+    layers: Sequence[Layer]
+    norm: Norm
 
     def __call__(self, x: Tensor, attend: Attend) -> Tensor:
         """Embeddings (n, width) to the last hidden states (n, width), after the final norm."""
@@ -55,38 +73,30 @@ def take_backbone(t3: Any, pack: Packer, dtype: torch.dtype) -> Backbone:
     return backbone
 
 
-@dataclass(frozen=True, slots=True)
-class _LlamaLayer:
-    norm_attention: Tensor  # (width,)
-    qkv: Linear
-    out: Linear
-    norm_mlp: Tensor
-    gate_up: Linear
-    down: Linear
-
-
 class _Llama:
     """RMSNorm, rotary positions, SiLU-gated MLP; no biases."""
+
+    is_gated = True
 
     def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
         config = model.config
         self.shape = Shape(config.num_hidden_layers, config.num_attention_heads, config.head_dim, ROTARY_POSITIONS)
         self._width = (config.hidden_size,)
-        self._epsilon = config.rms_norm_eps
+        self.epsilon: float = config.rms_norm_eps
         self.rotary: Rotary | None = Rotary(model.rotary_emb)
         self.learned: Tensor | None = None
-        self._layers = [self._take(layer, pack, dtype) for layer in model.layers]
-        self._norm = model.norm.weight.detach().to(dtype)
+        self.layers = [self._take(layer, pack, dtype) for layer in model.layers]
+        self.norm: Norm = (model.norm.weight.detach().to(dtype), None)
 
     @staticmethod
-    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> _LlamaLayer:
+    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        taken = _LlamaLayer(
-            norm_attention=layer.input_layernorm.weight.detach().to(dtype),
+        taken = Layer(
+            norm_attention=(layer.input_layernorm.weight.detach().to(dtype), None),
             qkv=pack(_stacked(attention.q_proj, attention.k_proj, attention.v_proj), None),
             out=pack(attention.o_proj.weight.detach(), None),
-            norm_mlp=layer.post_attention_layernorm.weight.detach().to(dtype),
-            gate_up=pack(_stacked(mlp.gate_proj, mlp.up_proj), None),
+            norm_mlp=(layer.post_attention_layernorm.weight.detach().to(dtype), None),
+            up=pack(_stacked(mlp.gate_proj, mlp.up_proj), None),
             down=pack(mlp.down_proj.weight.detach(), None),
         )
         layer.to("meta")
@@ -94,13 +104,13 @@ class _Llama:
 
     def __call__(self, x: Tensor, attend: Attend) -> Tensor:
         split = (len(x), 3, self.shape.heads, self.shape.head_dim)
-        for index, layer in enumerate(self._layers):
-            normed = F.rms_norm(x, self._width, layer.norm_attention, self._epsilon)
+        for index, layer in enumerate(self.layers):
+            normed = F.rms_norm(x, self._width, layer.norm_attention[0], self.epsilon)
             x = x + layer.out(attend(index, layer.qkv(normed).view(split)))
-            normed = F.rms_norm(x, self._width, layer.norm_mlp, self._epsilon)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
+            normed = F.rms_norm(x, self._width, layer.norm_mlp[0], self.epsilon)
+            gate, up = layer.up(normed).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up)
-        return F.rms_norm(x, self._width, self._norm, self._epsilon)
+        return F.rms_norm(x, self._width, self.norm[0], self.epsilon)
 
 
 class Rotary:
@@ -123,18 +133,10 @@ class Rotary:
         return lambda x: torch.addcmul(x * cos, x.roll(self._half, -1), sin)
 
 
-@dataclass(frozen=True, slots=True)
-class _Gpt2Layer:
-    norm_attention: tuple[Tensor, Tensor]  # weight and bias, (width,) each
-    qkv: Linear
-    out: Linear
-    norm_mlp: tuple[Tensor, Tensor]
-    up: Linear
-    down: Linear
-
-
 class _Gpt2:
     """LayerNorm, learned positions, GELU by tanh, biases everywhere."""
+
+    is_gated = False
 
     def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
         config = model.config
@@ -143,16 +145,16 @@ class _Gpt2:
         self.learned: Tensor | None = model.wpe.weight.detach().to(dtype)
         self.shape = Shape(config.num_hidden_layers, heads, width // heads, len(model.wpe.weight))
         self._width = (width,)
-        self._epsilon = config.layer_norm_epsilon
-        self._layers = [self._take(layer, pack, dtype) for layer in model.h]
-        self._norm = _norm(model.ln_f, dtype)
+        self.epsilon: float = config.layer_norm_epsilon
+        self.layers = [self._take(layer, pack, dtype) for layer in model.h]
+        self.norm: Norm = _norm(model.ln_f, dtype)
 
     @staticmethod
-    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> _Gpt2Layer:
+    def _take(layer: Any, pack: Packer, dtype: torch.dtype) -> Layer:
         def packed(convolution: Any) -> Linear:  # GPT-2 keeps its weights as (inputs, outputs)
             return pack(convolution.weight.detach().t().contiguous(), convolution.bias.detach())
 
-        taken = _Gpt2Layer(
+        taken = Layer(
             norm_attention=_norm(layer.ln_1, dtype),
             qkv=packed(layer.attn.c_attn),
             out=packed(layer.attn.c_proj),
@@ -165,12 +167,12 @@ class _Gpt2:
 
     def __call__(self, x: Tensor, attend: Attend) -> Tensor:
         split = (len(x), 3, self.shape.heads, self.shape.head_dim)
-        for index, layer in enumerate(self._layers):
-            normed = F.layer_norm(x, self._width, *layer.norm_attention, self._epsilon)
+        for index, layer in enumerate(self.layers):
+            normed = F.layer_norm(x, self._width, *layer.norm_attention, self.epsilon)
             x = x + layer.out(attend(index, layer.qkv(normed).view(split)))
-            normed = F.layer_norm(x, self._width, *layer.norm_mlp, self._epsilon)
+            normed = F.layer_norm(x, self._width, *layer.norm_mlp, self.epsilon)
             x = x + layer.down(F.gelu(layer.up(normed), approximate="tanh"))
-        return F.layer_norm(x, self._width, *self._norm, self._epsilon)
+        return F.layer_norm(x, self._width, *self.norm, self.epsilon)
 
 
 def _stacked(*projections: Any) -> Tensor:

@@ -7,6 +7,7 @@ upstream's modules: no hooks, no settings, no caches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from engines.chatterbox.t3.alignment import Alignment
-from engines.chatterbox.t3.linear import Precision, usable_precision
+from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.t3.prefixes import PrefixCache
+from engines.chatterbox.t3.processor.team import torch_alone
 from engines.chatterbox.t3.reading import Reader
 from engines.chatterbox.t3.sampling import (
     Performance,
@@ -89,12 +91,13 @@ class Decoder:
         *,
         records: bool = True,
     ) -> None:
-        self.precision = usable_precision(precision, device)
+        self.precision = precision
         self.max_sequences = max_sequences
         self._is_llama = variant.family == "llama"
         self._family = variant.family
         self._watches_alignment = variant.watches_alignment
         self._config = t3.hp
+        self._undisturbed = torch_alone if device.type == "cpu" else nullcontext
         self.device = device
         with torch.inference_mode():
             self._transformer = Transformer(
@@ -146,7 +149,7 @@ class Decoder:
         if len(self._streams) >= self.max_sequences:
             raise RuntimeError(f"{self.max_sequences} sequences are active already")
         before = self._cache.rows
-        with torch.inference_mode():
+        with torch.inference_mode(), self._undisturbed():
             try:
                 stream = self._begin(self._framed(text_tokens), voice, performance, generator, max_tokens)
             except BaseException:
@@ -159,7 +162,7 @@ class Decoder:
 
     def step(self) -> None:
         """One token for every active sequence; those that are finished by it leave."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._undisturbed():
             if self._streams:
                 self._speak()
             if self._streams:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engines.chatterbox.t3.backbone import Shape
+from engines.chatterbox.t3.processor import memory
 
+NUMPY_OF = {torch.float32: np.float32, torch.float16: np.float16}
 BLOCK = 256  # positions by which the rows grow: copying them is rare, and little is reserved in vain
 
 
@@ -90,7 +93,7 @@ class KVCache:
 
     def _grown(self, store: Tensor, rows: int, length: int) -> Tensor:
         # zeros, not empty: a masked value counts nothing, unless it is infinite or no number
-        new = store.new_zeros(self._shape.layers, rows, self._shape.heads, length, self._shape.head_dim)
+        new = self._zeros(rows, length)
         new[:, : self.rows, :, : store.shape[3]] = store[:, : self.rows]
         return new
 
@@ -98,7 +101,12 @@ class KVCache:
         self.keys, self.values = self._nothing(), self._nothing()
 
     def _nothing(self) -> Tensor:
-        shape = (self._shape.layers, 0, self._shape.heads, 0, self._shape.head_dim)
+        return self._zeros(0, 0)
+
+    def _zeros(self, rows: int, length: int) -> Tensor:
+        shape = (self._shape.layers, rows, self._shape.heads, length, self._shape.head_dim)
+        if self._device.type == "cpu":
+            return torch.from_numpy(memory.zeros(shape, NUMPY_OF[self._dtype]))
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
 

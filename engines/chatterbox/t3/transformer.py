@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from engines.chatterbox.t3.inputs import Inputs
 from engines.chatterbox.t3.kernel import AttendKernel, KernelUnavailable
 from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
 from engines.chatterbox.t3.linear import Precision, packer, stream_dtype
+from engines.chatterbox.t3.processor.forward import Forward
+from engines.chatterbox.t3.processor.matrix import Matrix
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ class Transformer:
 
     The weights move here: afterwards only the embedding tables and the conditioning encoder of `t3` hold data, so that
     nothing is kept twice. `logits` (rows, vocabulary), float32, are what each row of the cache was last answered.
+
+    On a processor all is done by one compiled function (`forward`); on other devices by torch's operations, of which a
+    step is recorded where it can be.
     """
 
     def __init__(
@@ -48,9 +54,13 @@ class Transformer:
         t3.speech_head.to("meta")
         t3.text_head.to("meta")  # of use in training only
         self.inputs = Inputs(t3, dtype, device)
-        self.cache = KVCache(self.shape, dtype, device)
-        self.nothing = KeyValues.none(self.shape, dtype, device)
+        can_go_forward = isinstance(self._head, Matrix) and Forward.can(self.shape)
+        self.forward = Forward(self._backbone, self._head) if can_go_forward else None
+        kept = Forward.cache_dtype(precision, self.shape) if can_go_forward else dtype
+        self.cache = KVCache(self.shape, kept, device)
+        self.nothing = KeyValues.none(self.shape, kept, device)
         self.watch = AttentionWatch(aligned_heads() if watches_alignment else ())
+        self._compile()
         # Whose attention is watched has steps that differ, for they leave behind what was seen.
         self._captured = self._capture() if records and not watches_alignment else None
 
@@ -59,26 +69,45 @@ class Transformer:
 
         The rows' logits are then those for what follows the last token of each.
         """
-        starts = [self.cache.lengths[segment.row] for segment in segments]
-        spans = [range(start, start + segment.count) for start, segment in zip(starts, segments, strict=True)]
-        positions = self._tensor([place for span in spans for place in span])
-        attention = SegmentAttention(self.cache, segments, self._turn(positions), self.watch)
-        hidden = self._backbone(self._placed(embeddings, positions), attention)
-        attention.finish()
-        ends = torch.tensor([segment.count for segment in segments]).cumsum(0) - 1
-        rows = self._tensor([segment.row for segment in segments])
-        self.logits[rows] = self._head(hidden[ends.to(self._device)]).float()
+        placed = [
+            (segment.row, self.cache.lengths[segment.row] + number)
+            for segment in segments
+            for number in range(segment.count)
+        ]
+        rows, places = ([one[n] for one in placed] for n in (0, 1))
+        positions = self._tensor(places)
+        ends = [end - 1 for end in accumulate(segment.count for segment in segments)]
+        answered = [segment.row for segment in segments]
+        embeddings = self._placed(embeddings, positions)
+        if self.forward is not None:
+            watched = zip(ends, segments, strict=True)
+            seen = [end - n for end, segment in watched for n in reversed(range(segment.watched))]
+            self.logits[answered] = self.forward(
+                self.cache, self.watch, embeddings, rows, places, heard=ends, seen=seen
+            )
+            self.watch.weights = {place: weights.transpose(0, 1) for place, weights in self.watch.weights.items()}
+        else:
+            attention = SegmentAttention(self.cache, segments, self._turn(positions), self.watch)
+            self.logits[answered] = self._head(self._backbone(embeddings, attention)[ends]).float()
+        for segment in segments:
+            self.cache.lengths[segment.row] += segment.count
 
     def advance(self, tokens: Sequence[int], steps: Sequence[int]) -> None:
         """One more speech token in every row, in the order of the rows; `logits` are those of all rows then."""
         if self._captured is not None:
             self._captured(tokens, steps)
             return
-        positions = self._tensor(self.cache.lengths)
-        attention = StepAttention(self.cache, positions, self._turn(positions), self.watch)
-        answered = self._forward(self._tensor(tokens), self._tensor(steps), positions, attention)
-        attention.finish()
-        self.logits[: len(tokens)] = answered
+        rows, places = range(self.cache.rows), self.cache.lengths
+        positions = self._tensor(places)
+        self.cache.reserve(max(places) + 1)
+        if self.forward is not None:
+            embeddings = self._embedded(self._tensor(tokens), self._tensor(steps), positions)
+            answers = self.forward(self.cache, self.watch, embeddings, rows, places, heard=rows, seen=rows)
+        else:
+            attention = StepAttention(self.cache, positions, self._turn(positions), self.watch)
+            answers = self._answered(self._tensor(tokens), self._tensor(steps), positions, attention)
+        self.logits[: len(tokens)] = answers
+        self.cache.advance()
 
     def remove(self, row: int) -> int:
         """Let a row go, as `KVCache.remove` does; the logits of the row that takes its place move with it."""
@@ -86,15 +115,25 @@ class Transformer:
         self.logits[row] = self.logits[moved]
         return moved
 
-    def _forward(self, tokens: Tensor, steps: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        embeddings = self._placed(self.inputs.speech(tokens, steps), positions)
-        return self._head(self._backbone(embeddings, attend)).float()
+    def _answered(self, tokens: Tensor, steps: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        return self._head(self._backbone(self._embedded(tokens, steps, positions), attend)).float()
+
+    def _embedded(self, tokens: Tensor, steps: Tensor, positions: Tensor) -> Tensor:
+        return self._placed(self.inputs.speech(tokens, steps), positions)
+
+    def _compile(self) -> None:
+        """Have `forward` compiled now, by a token that nobody hears: on a machine's first start it takes seconds."""
+        if self.forward is not None:
+            row = self.cache.add(self.nothing, room=1)
+            silence = torch.zeros(1, self.shape.heads * self.shape.head_dim)
+            self.forward(self.cache, self.watch, silence, [row], [0], heard=[0], seen=[0])
+            self.cache.truncate(row)
 
     def _capture(self) -> CapturedStep | None:
         """The step as a recording, where there can be one."""
         try:
             kernel = AttendKernel(self.shape, self._dtype, self._backbone.rotary, self._device)
-            return CapturedStep(self._forward, kernel, self.cache, self.logits)
+            return CapturedStep(self._answered, kernel, self.cache, self.logits)
         except KernelUnavailable as error:
             logger.warning("t3 steps are not recorded, which makes them slower reason=%s", error)
             return None
