@@ -76,7 +76,7 @@ def take_backbone(t3: Any, pack: Packer, dtype: torch.dtype) -> Backbone:
 class _Llama:
     """RMSNorm, rotary positions, SiLU-gated MLP; no biases."""
 
-    is_gated = True
+    is_gated: bool = True
 
     def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
         config = model.config
@@ -85,7 +85,7 @@ class _Llama:
         self.epsilon: float = config.rms_norm_eps
         self.rotary: Rotary | None = Rotary(model.rotary_emb)
         self.learned: Tensor | None = None
-        self.layers = [self._take(layer, pack, dtype) for layer in model.layers]
+        self.layers: Sequence[Layer] = [self._take(layer, pack, dtype) for layer in model.layers]
         self.norm: Norm = (model.norm.weight.detach().to(dtype), None)
 
     @staticmethod
@@ -136,7 +136,7 @@ class Rotary:
 class _Gpt2:
     """LayerNorm, learned positions, GELU by tanh, biases everywhere."""
 
-    is_gated = False
+    is_gated: bool = False
 
     def __init__(self, model: Any, pack: Packer, dtype: torch.dtype) -> None:
         config = model.config
@@ -146,7 +146,7 @@ class _Gpt2:
         self.shape = Shape(config.num_hidden_layers, heads, width // heads, len(model.wpe.weight))
         self._width = (width,)
         self.epsilon: float = config.layer_norm_epsilon
-        self.layers = [self._take(layer, pack, dtype) for layer in model.h]
+        self.layers: Sequence[Layer] = [self._take(layer, pack, dtype) for layer in model.h]
         self.norm: Norm = _norm(model.ln_f, dtype)
 
     @staticmethod

@@ -54,9 +54,11 @@ class Transformer:
         t3.speech_head.to("meta")
         t3.text_head.to("meta")  # of use in training only
         self.inputs = Inputs(t3, dtype, device)
-        can_go_forward = isinstance(self._head, Matrix) and Forward.can(self.shape)
-        self.forward = Forward(self._backbone, self._head) if can_go_forward else None
-        kept = Forward.cache_dtype(precision, self.shape) if can_go_forward else dtype
+        self.forward: Forward | None = None
+        kept = dtype
+        if isinstance(self._head, Matrix) and Forward.can(self.shape):
+            self.forward = Forward(self._backbone, self._head)
+            kept = Forward.cache_dtype(precision, self.shape)
         self.cache = KVCache(self.shape, kept, device)
         self.nothing = KeyValues.none(self.shape, kept, device)
         self.watch = AttentionWatch(aligned_heads() if watches_alignment else ())

@@ -136,7 +136,7 @@ def test_what_is_read_and_said_is_what_torch_makes_of_it(both):
             for text in (texts[:2], texts[2:]):  # two rows at once, then a longer one beside them
                 rows = [transformer.cache.add(transformer.nothing, room=len(one)) for one in text]
                 segments = [Segment(row, len(one), watched=2) for row, one in zip(rows, text, strict=True)]
-                transformer.read(segments[:1] if len(rows) == 1 else segments, torch.cat(text))
+                transformer.read(segments, torch.cat(text))
                 heard.append(transformer.logits[rows].clone())
             for step in range(5):
                 transformer.advance([5 + step, 6, 7], [step, step, step])
@@ -174,7 +174,8 @@ def test_it_says_the_same_with_any_number_of_threads(both):
 def test_those_who_come_while_the_team_is_at_work_wait():
     workers, weight = Team(2), torch.randn(256, 256)
     multiply, x = made("fp32", weight), torch.randn(9, 256)
-    alone, wrong = multiply(x, workers), []
+    alone = multiply(x, workers)
+    wrong: list[int] = []
 
     def ask():
         wrong.extend(n for n in range(50) if not torch.equal(multiply(x, workers), alone))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -125,8 +125,8 @@ def _bits(numbers: Tensor) -> NDArray[Any]:
     return (numbers.view(torch.uint16) if numbers.dtype == torch.float16 else numbers).numpy()
 
 
-def _matrices(layer: Layer) -> tuple[Matrix, ...]:
-    return layer.qkv, layer.out, layer.up, layer.down
+def _matrices(layer: Layer) -> list[Matrix]:
+    return [cast("Matrix", linear) for linear in (layer.qkv, layer.out, layer.up, layer.down)]
 
 
 def _facts(layer: Layer) -> list[int]:

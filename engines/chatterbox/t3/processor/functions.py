@@ -17,11 +17,11 @@ from engines.chatterbox.t3.processor.instructions import (
     OUTPUTS,
     TILE_ROWS,
     TILE_SUMS,
+    arrive,
     begin_tiles,
+    bits_as_float,
     end_tiles,
     fetch,
-    arrive,
-    bits_as_float,
     four_by_four,
     is_whole,
     look,
@@ -126,12 +126,12 @@ def make_whole(like: Any, matrix: Any, inputs: Any, whole: Any, scales: Any, row
             size = matrix[DEPTH] * TILE_ROWS * CELL
             place = whole.ctypes.data + row // TILE_ROWS * 2 * size + row % TILE_ROWS * 4
             for start in range(0, count, 4):
-                high, low = 0, 0
+                high, low = np.int64(0), np.int64(0)
                 for column in range(4):  # beyond the last there is room, and weights are zero
                     number = np.int32(np.rint(inputs[row, start + column] * factor))
                     digit = (number + np.int32(64)) >> np.int32(7)
-                    high |= (digit & 255) << (8 * column)
-                    low |= ((number - (digit << np.int32(7))) & 255) << (8 * column)
+                    high |= np.int64(digit & 255) << (8 * column)
+                    low |= np.int64((number - (digit << np.int32(7))) & 255) << (8 * column)
                 store_whole(place, np.int32(high))
                 store_whole(place + size, np.int32(low))
                 place += CELL
@@ -144,7 +144,7 @@ def make_whole(like: Any, matrix: Any, inputs: Any, whole: Any, scales: Any, row
 def some_products(
     like: Any,
     matrix: Any,
-    tiled: bool,  # noqa: FBT001
+    tiled: bool,
     inputs: Any,
     whole: Any,
     row: int,
@@ -189,13 +189,13 @@ def multiply(
     scales: Any,
     rows: int,
     results: Any,
-    adds: bool,  # noqa: FBT001
+    adds: bool,
     corner: Any,
 ) -> None:
-    """Inputs (rows, any) times a matrix to results (rows, outputs), or added to them. `corner` (CORNER,) is this worker's.
+    """Inputs (rows, any) times a matrix to results (rows, outputs), or added to them.
 
     `tickets` is the address of a number that is 0 before: a worker takes the next share of the outputs when it is done
-    with one, for cores are not equally fast from moment to moment.
+    with one, for cores are not equally fast from moment to moment. `corner` (CORNER,) is this worker's.
     """
     tiled = is_whole(like) and by_tiles(matrix, rows)
     if tiled:
@@ -224,13 +224,13 @@ def multiply(
 def finish(
     like: Any,
     matrix: Any,
-    tiled: bool,  # noqa: FBT001
+    tiled: bool,
     scales: Any,
     row: int,
     taken: int,
     first: int,
     results: Any,
-    adds: bool,  # noqa: FBT001
+    adds: bool,
     corner: Any,
 ) -> None:
     """What is in the corner, scaled and with its bias, to the results."""
@@ -278,7 +278,7 @@ def norm(weights: int, biases: int, epsilon: Any, x: Any, row: int, count: int, 
 
 
 @compiled
-def activate(is_gated: bool, wide: Any, row: int, count: int, ready: Any) -> None:  # noqa: FBT001
+def activate(is_gated: bool, wide: Any, row: int, count: int, ready: Any) -> None:
     """SiLU of the first half times the second, or GELU by tanh."""
     if is_gated:
         for column in range(count):
@@ -300,7 +300,7 @@ def keep(
     place: int,
     token: int,
     wide: Any,
-    turns: bool,  # noqa: FBT001
+    turns: bool,
     cos: Any,
     sin: Any,
     keys: Any,
@@ -376,7 +376,7 @@ def read(
     sync: Any,
     tickets: Any,
     like: Any,
-    is_gated: bool,  # noqa: FBT001
+    is_gated: bool,
     epsilon: Any,
     layers: Any,
     last: Any,
@@ -401,12 +401,12 @@ def read(
 ) -> None:
     """New tokens of some rows, whose embeddings are in x (tokens, width); the logits (n, vocabulary) of those `heard`.
 
-    tickets (SHARED * layers + 1,) int64 are 0. Facts: layers (n, LAYER_FACTS) and last (LAST_FACTS,), int64. Of each token, int64: its row, its place in it, behind
-    those of the row that come before it here, and as which its attention is watched, -1 if it is not. heard (n,) int64
-    are tokens, in rising order. keys and values are (layers, rows, heads, room, head_dim), float32 or fp16 as uint16, cos and sin (positions,
-    head_dim).
+    tickets (SHARED * layers + 1,) int64 are 0. Facts: layers (n, LAYER_FACTS) and last (LAST_FACTS,), int64. Of each
+    token, int64: its row, its place in it, behind those of the row that come before it here, and as which its attention
+    is watched, -1 if it is not. heard (n,) int64 are tokens, in rising order. keys and values are (layers, rows, heads,
+    room, head_dim), float32 or fp16 as uint16, cos and sin (positions, head_dim).
 
-    For what is in between: ready (tokens, most inputs), whole (the same, int16), scales (tokens,) and wide (tokens, most
+    For what is in between: ready (tokens, most inputs), whole (the same, int16), scales (tokens,), wide (tokens, most
     outputs), and each worker's corners (workers, CORNER) and scores (workers, room). watches (layers, heads) says which
     heads' attention is left where in watched (n, any, room), -1 for none.
     """

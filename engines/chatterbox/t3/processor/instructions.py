@@ -149,7 +149,7 @@ def _products(rows: int, outputs: int) -> Any:
 
     @intrinsic
     def products(
-        typing: Any,  # noqa: ARG001
+        typing: Any,
         like: Any,
         inputs: Any,
         row_bytes: Any,
@@ -214,8 +214,8 @@ def _products(rows: int, outputs: int) -> Any:
 
 
 # (like, inputs, row_bytes, weights, output_bytes, cell_bytes, cells, results, result_bytes, ahead), all but the first
-# int64: inputs (rows, 64 bytes of weights * cells) times weights (outputs, the same) to results (rows, outputs), float32.
-# `like` is an array of the weights' type. Inputs are float32, or int16 if the weights are int8. Cells of 16 outputs are
+# int64: inputs (rows, 64 bytes of weights * cells) times weights (outputs, the same) to results (rows, outputs) float32.
+# `like` is an array of the weights' type. Inputs are float32, or int16 if the weights are int8. Cells of 8 outputs are
 # fetched `ahead` bytes before they are wanted, unless it is 0.
 one_by_eight = _products(1, 8)
 two_by_eight = _products(2, 8)
@@ -240,10 +240,10 @@ def _configuration() -> list[int]:
 
 
 @intrinsic
-def begin_tiles(typing: Any) -> Any:  # noqa: ARG001
+def begin_tiles(typing: Any) -> Any:
     """Get this thread's matrix units ready for `tiles`."""
 
-    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
         if HAS_TILES:
             configuration = ir.Constant(ir.ArrayType(_BYTE, 64), [_BYTE(value) for value in _configuration()])
             place = builder.bitcast(cgutils.alloca_once_value(builder, configuration), _BYTE.as_pointer())
@@ -254,8 +254,8 @@ def begin_tiles(typing: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def end_tiles(typing: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:  # noqa: ARG001
+def end_tiles(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
         if HAS_TILES:
             _call(builder, "llvm.x86.tilerelease", ir.VoidType())
         return context.get_dummy_value()
@@ -264,7 +264,7 @@ def end_tiles(typing: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def tiles(typing: Any, weights: Any, digits: Any, cells: Any, sums: Any, ahead: Any) -> Any:  # noqa: ARG001
+def tiles(typing: Any, weights: Any, digits: Any, cells: Any, sums: Any, ahead: Any) -> Any:
     """Digits of 16 rows times weights (8, 64 * cells) int8 to sums (2, 2, 8, 16) int32.
 
     `digits` are (2, cells, 16, 16, 4) int8, the high ones and the low ones: for each cell the digits of four inputs of
@@ -311,7 +311,7 @@ def tiles(typing: Any, weights: Any, digits: Any, cells: Any, sums: Any, ahead: 
 
 def _weighted(width: int) -> Any:
     @intrinsic
-    def weighted(typing: Any, like: Any, weights: Any, count: Any, vectors: Any, vector_bytes: Any, result: Any) -> Any:  # noqa: ARG001
+    def weighted(typing: Any, like: Any, weights: Any, count: Any, vectors: Any, vector_bytes: Any, result: Any) -> Any:
         signature, arithmetic = types.void(like, *[types.int64] * 5), _Arithmetic(like.dtype)
 
         def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -348,14 +348,14 @@ weighted_16 = _weighted(16)
 
 
 @intrinsic
-def is_whole(typing: Any, like: Any) -> Any:  # noqa: ARG001
+def is_whole(typing: Any, like: Any) -> Any:
     """Whether the weights are whole numbers: known when it is compiled."""
     answer = like.dtype == INT8
     return types.boolean(like), lambda context, builder, signature, given: context.get_constant(types.boolean, answer)
 
 
 @intrinsic
-def number_at(typing: Any, place: Any) -> Any:  # noqa: ARG001
+def number_at(typing: Any, place: Any) -> Any:
     """The float32 at an address."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -365,7 +365,7 @@ def number_at(typing: Any, place: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def whole_at(typing: Any, place: Any) -> Any:  # noqa: ARG001
+def whole_at(typing: Any, place: Any) -> Any:
     """The int32 at an address."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -375,7 +375,7 @@ def whole_at(typing: Any, place: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def store_whole(typing: Any, place: Any, number: Any) -> Any:  # noqa: ARG001
+def store_whole(typing: Any, place: Any, number: Any) -> Any:
     """An int32 to an address."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -387,7 +387,7 @@ def store_whole(typing: Any, place: Any, number: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def fetch(typing: Any, place: Any) -> Any:  # noqa: ARG001
+def fetch(typing: Any, place: Any) -> Any:
     """Have what is at an address come nearer, without waiting for it."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -399,7 +399,7 @@ def fetch(typing: Any, place: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def store_as(typing: Any, like: Any, place: Any, number: Any) -> Any:  # noqa: ARG001
+def store_as(typing: Any, like: Any, place: Any, number: Any) -> Any:
     """A float32 to an address, as float32 or as fp16."""
     halves = like.dtype == FLOAT16
 
@@ -413,12 +413,12 @@ def store_as(typing: Any, like: Any, place: Any, number: Any) -> Any:  # noqa: A
 
 
 @intrinsic
-def bits_as_float(typing: Any, bits: Any) -> Any:  # noqa: ARG001
+def bits_as_float(typing: Any, bits: Any) -> Any:
     return types.float32(types.int32), lambda context, builder, signature, given: builder.bitcast(given[0], _FLOAT)
 
 
 @intrinsic
-def arrive(typing: Any, counter: Any) -> Any:  # noqa: ARG001
+def arrive(typing: Any, counter: Any) -> Any:
     """Add one to the int64 at an address, at once with all threads; what it was before."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -428,7 +428,7 @@ def arrive(typing: Any, counter: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def look(typing: Any, counter: Any) -> Any:  # noqa: ARG001
+def look(typing: Any, counter: Any) -> Any:
     """The int64 at an address, and all that was written before it."""
 
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -438,10 +438,10 @@ def look(typing: Any, counter: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def rest(typing: Any) -> Any:  # noqa: ARG001
+def rest(typing: Any) -> Any:
     """A moment in which the other thread of a core may go on."""
 
-    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
         if _IS_X86:
             _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
         return context.get_dummy_value()
