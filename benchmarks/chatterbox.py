@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -31,6 +32,7 @@ from engines.chatterbox.fleet import default_precision
 from engines.chatterbox.s3gen.estimator import best_precision
 from engines.chatterbox.s3gen.rendering import Renderer, RenderJob, RenderStream
 from engines.chatterbox.t3.decoding import Decoder
+from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.t3.sampling import Performance
 from engines.chatterbox.voice import PreparedVoice
 
@@ -49,13 +51,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sequences", type=int, nargs="*", default=SEQUENCES)
+    parser.add_argument("--precision", choices=get_args(Precision), help="of T3; that of the setting auto")
     given = parser.parse_args()
     device = device_of(given.device)
     describe_machine(device)
     curves = {}
     for name in given.variants:
         print(f"\n## {name}\n", flush=True)
-        curves[name] = Comparison(name, device, given.rounds).run(given.sequences)
+        curves[name] = Comparison(name, device, given.rounds, given.precision).run(given.sequences)
         gc.collect()
     draw(curves, device)
 
@@ -75,13 +78,14 @@ def describe_machine(device: torch.device) -> None:
 class Comparison:
     """One variant, loaded twice: upstream's modules, and ours over a second set of the same weights."""
 
-    def __init__(self, name: str, device: torch.device, rounds: int) -> None:
+    def __init__(self, name: str, device: torch.device, rounds: int, precision: Precision | None = None) -> None:
         self._device, self._rounds = device, rounds
         self._upstream = full_size.make(name)
         for part in (self._upstream.t3, self._upstream.s3gen, self._upstream.voice_encoder):
             part.to(device)
-        ours, precision = copy.deepcopy(self._upstream.t3), default_precision(device)
-        self._decoder = Decoder(ours, self._upstream.variant, precision, device, max(SEQUENCES))
+        ours = copy.deepcopy(self._upstream.t3)
+        numbers = precision or default_precision(device)
+        self._decoder = Decoder(ours, self._upstream.variant, numbers, device, max(SEQUENCES))
         self._renderer = Renderer(self._upstream.s3gen)
         self._renders_in = best_precision(device)
         self._recording = full_size.recording(REFERENCE_S)

@@ -1,6 +1,6 @@
 """Are our tokens and samples the package's, at full size? `python -m benchmarks.fidelity english turbo`.
 
-For each variant and seed 200 tokens of upstream's loop, and of ours in each precision; and the samples that each makes
+For each variant what becomes of the chance of each token in each precision, after the same tokens; then for each seed 200 tokens of upstream's loop, and of ours in each precision; and the samples that each makes
 of the same tokens and noise, alone and in a padded batch. Random weights. Prints tables in Markdown.
 """
 
@@ -19,10 +19,17 @@ from benchmarks.full_size import FullSize
 from engines.chatterbox.s3gen.rendering import Renderer, RenderJob
 from engines.chatterbox.t3.decoding import Decoder
 from engines.chatterbox.t3.linear import Precision
+from engines.chatterbox.t3.prefixes import PrefixCache
+from engines.chatterbox.t3.reading import Reader
+from engines.chatterbox.t3.sampling import Settings, guided
+from engines.chatterbox.t3.transformer import Transformer
 from engines.chatterbox.voice import PreparedVoice
 
 TOKENS = 200
 CPU = torch.device("cpu")
+HALVED: tuple[Precision, ...] = ("fp16", "bf16", "int8")
+SPREAD = 3.0  # the standard deviation that logits are brought to: those of random weights are all alike
+TEMPERATURE = 0.8
 BATCH = (75, 40, 20, 9)  # tokens of four utterances that are rendered together
 
 
@@ -39,6 +46,7 @@ def main() -> None:
         voice = prepared(full, full_size.recording(10.0))
         print(f"\n## {name}\n", flush=True)
         compare_samples(full, given.flow_steps or full.variant.flow_steps)
+        compare_chances(full, voice)
         compare_tokens(full, voice, given.seeds, given.precisions)
         gc.collect()
 
@@ -63,6 +71,39 @@ def compare_tokens(full: FullSize, voice: PreparedVoice, seeds: list[int], preci
             print(f"| {seed} | {precision} | {same} | {len(tokens)} | {upstream_s:.0f} | {took_s:.0f} |", flush=True)
         del decoder, t3
         gc.collect()
+
+
+def compare_chances(full: FullSize, voice: PreparedVoice) -> None:
+    """How far the chances of the next token are from those of float32, and how often the same chance draws the same."""
+    exact = logits_of(full, voice, "fp32")
+    scale = SPREAD / exact.std()
+    wanted = (exact * scale / TEMPERATURE).softmax(-1)
+    noise = torch.empty_like(wanted).exponential_(generator=seeded(1))
+    print("\n| numbers | KL | same draw |\n| --- | --- | --- |", flush=True)
+    for precision in HALVED:
+        chances = (logits_of(full, voice, precision) * scale / TEMPERATURE).softmax(-1)
+        divergence = (wanted * (wanted / chances).log()).sum(-1).mean()
+        agrees = ((wanted / noise).argmax(-1) == (chances / noise).argmax(-1)).float().mean()
+        print(f"| {precision} | {divergence:.1e} | {agrees:.3f} |", flush=True)
+
+
+@torch.inference_mode()
+def logits_of(full: FullSize, voice: PreparedVoice, precision: Precision) -> torch.Tensor:
+    """What the model answers (TOKENS, vocabulary), guided, after the same arbitrary tokens."""
+    is_llama, hp = full.variant.family == "llama", full.t3.hp
+    how = performance(full)
+    transformer = Transformer(
+        copy.deepcopy(full.t3), precision, CPU, most_rows=2, watches_alignment=False, records=False
+    )
+    reader = Reader(transformer, PrefixCache(1 << 30), has_emotion=hp.emotion_adv, keeps_unread=True)
+    text = [hp.start_text_token, *TEXT, hp.stop_text_token] if is_llama else list(TEXT)
+    reader.read(text, reader.prefix(voice, how.exaggeration), is_guided=is_llama)
+    rows, answers = transformer.cache.rows, []
+    settings = Settings.of([how], CPU)
+    for number, token in enumerate(torch.randint(0, 6561, (TOKENS,), generator=seeded(2)).tolist()):
+        answers.append(guided(transformer.logits[:1], transformer.logits[rows - 1 : rows], settings))
+        transformer.advance([token] * rows, [number + 1] * rows)
+    return torch.cat(answers)
 
 
 def spoken(decoder: Decoder, full: FullSize, voice: PreparedVoice, seed: int) -> list[int]:

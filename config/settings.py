@@ -197,7 +197,7 @@ class ChatterboxSettings(Section):
     )
     t3_precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
         "auto",
-        description="numbers of T3; fp32 = exactly the package's; auto = fp16, on CUDA bf16 if it can, on MPS fp32",
+        description="numbers of T3; fp32 = exactly the package's; auto = int8, on CUDA bf16 if it can, on MPS fp32",
     )
     s3gen_precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="numbers of the model that makes sound; auto = bf16 where the processor has them"

@@ -211,13 +211,13 @@ class Fleet:
 
 
 def default_precision(device: torch.device) -> Precision:
-    """fp16 weights keep every token that was compared; on GPUs bfloat16, whose range trained activations need.
+    """On processors weights of 8 bits, for what they cost is the reading of them; on GPUs bfloat16, if they have it.
 
-    A GPU that has no bfloat16 (before Ampere) computes in float32.
+    A GPU that has none (before Ampere) computes in float32: float16 has not the range that trained activations need.
     """
     if device.type == "cuda":
         return "bf16" if has_bfloat16(device) else "fp32"
-    return "fp16" if device.type == "cpu" else "fp32"
+    return "int8" if device.type == "cpu" else "fp32"
 
 
 def _bytes_of(module: torch.nn.Module) -> int:

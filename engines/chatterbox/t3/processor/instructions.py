@@ -214,9 +214,9 @@ def _products(rows: int, outputs: int) -> Any:
 
 
 # (like, inputs, row_bytes, weights, output_bytes, cell_bytes, cells, results, result_bytes, ahead), all but the first
-# int64: inputs (rows, 64 bytes of weights * cells) times weights (outputs, the same) to results (rows, outputs) float32.
-# `like` is an array of the weights' type. Inputs are float32, or int16 if the weights are int8. Cells of 8 outputs are
-# fetched `ahead` bytes before they are wanted, unless it is 0.
+# int64: inputs (rows, 64 bytes of weights * cells) times weights (outputs, the same) to results (rows, outputs), as
+# float32. `like` is an array of the weights' type; inputs are float32, or int16 if the weights are int8. Cells of 8
+# outputs are fetched `ahead` bytes before they are wanted, unless it is 0.
 one_by_eight = _products(1, 8)
 two_by_eight = _products(2, 8)
 four_by_four = _products(4, 4)
