@@ -18,7 +18,7 @@ from engines.chatterbox.t3.processor.team import Team, torch_alone
 from engines.chatterbox.t3.transformer import Transformer
 from tests.engines.chatterbox.small_t3 import CPU, make_t3
 
-ERRORS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2, "int8": 1.5e-2}
+ERRORS = {"fp32": 1e-6, "fp16": 1e-4, "bf16": 1e-2, "int8": 1.5e-2}
 WAYS = [pytest.param(False, id="as any processor"), pytest.param(True, id="by matrix units")]
 SHAPES = [(96, 64), (100, 50), (17, 1030), (40, 4096)]
 

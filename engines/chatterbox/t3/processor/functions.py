@@ -246,8 +246,9 @@ def finish(
     for one in range(taken):
         for output in range(min(OUTPUTS, matrix[COUNT] - first)):
             product = corner[one * row_step + output * output_step]
-            if is_whole(like):
-                product *= scales[row + one] * number_at(matrix[SCALES] + 4 * (first + output))
+            if matrix[SCALES]:
+                scale = number_at(matrix[SCALES] + 4 * (first + output))
+                product *= scales[row + one] * scale if is_whole(like) else scale
             if matrix[BIASES]:
                 product += number_at(matrix[BIASES] + 4 * (first + output))
             if adds:

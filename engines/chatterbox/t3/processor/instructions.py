@@ -33,8 +33,9 @@ _FLOAT, _HALF = ir.FloatType(), ir.HalfType()
 _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
-# Weights by the numpy type that they are kept in.
-FLOAT32, FLOAT16, BFLOAT16, INT8 = types.float32, types.uint16, types.int16, types.int8
+# Kinds of weights, each by a type that stands for it: the compiler tells functions apart by the types of what they are
+# given, and numba knows not all of these kinds.
+FLOAT32, FLOAT16, BFLOAT16, INT16, INT8 = types.float32, types.uint16, types.uint32, types.int16, types.int8
 
 
 def _vector(element: ir.Type, count: int) -> ir.Type:
@@ -63,8 +64,8 @@ class _Arithmetic:
     def __init__(self, kind: Any) -> None:
         self.kind = kind
         self.is_whole = kind == INT8
-        self.weight = {FLOAT32: _FLOAT, FLOAT16: _HALF, BFLOAT16: _SHORT, INT8: _BYTE}[kind]
-        self.weight_bytes = kind.bitwidth // 8
+        self.weight = {FLOAT32: _FLOAT, FLOAT16: _HALF, BFLOAT16: _SHORT, INT16: _SHORT, INT8: _BYTE}[kind]
+        self.weight_bytes = {FLOAT32: 4, INT8: 1}.get(kind, 2)
         self.input = _SHORT if self.is_whole else _FLOAT
         self.input_bytes = 2 if self.is_whole else 4
         self.per = 2 * LANES if self.is_whole else LANES
@@ -74,6 +75,8 @@ class _Arithmetic:
         loaded = _load(builder, address, offset, self.weight, self.per)
         if self.kind == INT8:
             return builder.sext(loaded, _vector(_SHORT, self.per))
+        if self.kind == INT16:
+            return builder.sitofp(builder.sext(loaded, _vector(_INT, self.per)), _vector(_FLOAT, self.per))
         if self.kind == FLOAT16:
             return builder.fpext(loaded, _vector(_FLOAT, self.per))
         if self.kind == BFLOAT16:

@@ -15,12 +15,15 @@ from engines.chatterbox.t3.processor.instructions import CELL, HAS_TILES, OUTPUT
 from engines.chatterbox.t3.processor.memory import Shelf
 from engines.chatterbox.t3.processor.team import Team, team
 
+# What stands for the kind of the weights (`instructions`).
 LIKE: dict[str, NDArray[Any]] = {
     "fp32": np.empty(0, np.float32),
-    "fp16": np.empty(0, np.uint16),
-    "bf16": np.empty(0, np.int16),
+    "fp16": np.empty(0, np.int16),
+    "bf16": np.empty(0, np.uint32),
     "int8": np.empty(0, np.int8),
 }
+# Of weights that are whole numbers: what they are kept as, and the greatest.
+WHOLE = {"fp16": (torch.int16, 32767), "int8": (torch.int8, 127)}
 
 
 def room_for_whole(rows: int, inputs: int) -> NDArray[Any]:
@@ -31,9 +34,10 @@ def room_for_whole(rows: int, inputs: int) -> NDArray[Any]:
 class Matrix:
     """Takes (n, inputs) to (n, outputs), float32; a row's results do not depend on the others.
 
-    Weights are packed in cells: 16 outputs by as many inputs as 64 bytes hold, the cells of the same outputs one after
-    another. int8 weights have a scale for each output, and inputs are whole numbers of 15 bits then, with a scale for
-    each row: their sums are exact.
+    Weights are packed in cells: 8 outputs by as many inputs as 64 bytes hold, the cells of the same outputs one after
+    another. In `fp16` and `int8` they are whole numbers of 16 and 8 bits with a scale for each output: of the same
+    size, those of 16 bits are some four times nearer to what they stand for than half-precision floats. With weights
+    of 8 bits inputs are whole numbers too, of 15 bits with a scale for each row: their sums are exact.
     """
 
     def __init__(
@@ -42,12 +46,15 @@ class Matrix:
         """`weight` (outputs, inputs) and `bias` (outputs,) are float32."""
         self.like = LIKE[precision]
         self.outputs, self.inputs = weight.shape
-        self._scales, whole = None, weight
-        if precision == "int8":
-            scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
+        self._scales: NDArray[np.float32] | None = None
+        if precision in WHOLE:
+            dtype, greatest = WHOLE[precision]
+            scales = (weight.abs().amax(dim=1) / greatest).clamp_min(1e-12)
             self._scales = np.ascontiguousarray(scales.numpy())
-            whole = (weight / scales[:, None]).round()
-        self._cells = shelf.put(_packed(_numbers(whole, precision).view(self.like.dtype)))
+            weight = (weight / scales[:, None]).round_().to(dtype)
+        elif precision == "bf16":
+            weight = weight.bfloat16().view(torch.int16)
+        self._cells = shelf.put(_packed(weight.contiguous().numpy()))
         self._biases = None if bias is None else np.ascontiguousarray(bias.numpy())
         self.facts = np.array(
             [
@@ -63,7 +70,7 @@ class Matrix:
     @property
     def depth(self) -> int:
         """Inputs, with those that fill the last cell up."""
-        return int(self._cells.shape[1]) * CELL // self.like.itemsize
+        return int(self._cells.shape[1] * self._cells.shape[3])
 
     def __call__(self, x: Tensor, workers: Team | None = None) -> Tensor:
         inputs = F.pad(x, (0, self.depth - self.inputs)).contiguous().numpy()
@@ -76,16 +83,8 @@ class Matrix:
         return results
 
 
-def _numbers(weight: Tensor, precision: str) -> NDArray[Any]:
-    """The weights as bits of their kind; a weight beyond 65504 would be infinite in fp16, and no T3 has one."""
-    if precision == "bf16":
-        return weight.bfloat16().view(torch.int16).numpy()
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}[precision]
-    return weight.to(dtype).contiguous().numpy()
-
-
 def _packed(weight: NDArray[Any]) -> NDArray[Any]:
-    """(outputs, inputs) as (blocks, cells, 16, numbers of 64 bytes), zeros where there is nothing."""
+    """(outputs, inputs) as (blocks, cells, 8, numbers of 64 bytes), zeros where there is nothing."""
     outputs, inputs = weight.shape
     wide = CELL // weight.itemsize
     blocks, cells = -(-outputs // OUTPUTS), -(-inputs // wide)
