@@ -39,7 +39,7 @@ from engines.chatterbox.t3.processor.instructions import (
 )
 
 ROWS_FOR_TILES = 6
-SHARE = 256 * 1024  # bytes of weights that a worker takes at a time
+SMALL_SHARE = 64 * 1024  # bytes of weights that a worker takes at a time near the end; eight times as much before
 ROWS_IN_CACHE = 64  # rows that are multiplied before the next ones: with 4096 inputs each they fill half a megabyte
 AHEAD = 4096  # bytes: how far ahead weights are fetched
 PATIENCE = 2000  # looks until a thread that waits lets others have its core
@@ -195,21 +195,26 @@ def multiply(
     """Inputs (rows, any) times a matrix to results (rows, outputs), or added to them.
 
     `tickets` is the address of a number that is 0 before: a worker takes the next share of the outputs when it is done
-    with one, for cores are not equally fast from moment to moment. `corner` (CORNER,) is this worker's.
+    with one, for cores are not equally fast from moment to moment; small shares come last. `corner` (CORNER,) is this worker's.
     """
     tiled = is_whole(like) and by_tiles(matrix, rows)
     if tiled:
         begin_tiles()
     blocks = (matrix[COUNT] + OUTPUTS - 1) // OUTPUTS
-    share = max(1, SHARE // (matrix[DEPTH] * OUTPUTS * CELL))
-    shares = (blocks + share - 1) // share
+    small = max(1, SMALL_SHARE // (matrix[DEPTH] * OUTPUTS * CELL))
+    large = 8 * small
+    larges = blocks * 3 // 4 // large
+    shares = larges + (blocks - larges * large + small - 1) // small
     chunks = (rows + ROWS_IN_CACHE - 1) // ROWS_IN_CACHE
     ticket = arrive(tickets)
     while ticket < shares * chunks:
-        start = ticket // shares * ROWS_IN_CACHE
+        start, number = ticket // shares * ROWS_IN_CACHE, ticket % shares
         stop = min(start + ROWS_IN_CACHE, rows)
-        begin = ticket % shares * share
-        for block in range(begin, min(begin + share, blocks)):
+        begin, end = number * large, number * large + large
+        if number >= larges:
+            begin = larges * large + (number - larges) * small
+            end = min(begin + small, blocks)
+        for block in range(begin, end):
             first, row, ahead = block * OUTPUTS, start, AHEAD
             while row < stop:
                 taken = some_products(like, matrix, tiled, inputs, whole, row, stop, first, ahead, corner)
