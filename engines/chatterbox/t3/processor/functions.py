@@ -195,7 +195,8 @@ def multiply(
     """Inputs (rows, any) times a matrix to results (rows, outputs), or added to them.
 
     `tickets` is the address of a number that is 0 before: a worker takes the next share of the outputs when it is done
-    with one, for cores are not equally fast from moment to moment; small shares come last. `corner` (CORNER,) is this worker's.
+    with one, for cores are not equally fast from moment to moment; small shares come last. `corner` (CORNER,) is this
+    worker's.
     """
     tiled = is_whole(like) and by_tiles(matrix, rows)
     if tiled:
