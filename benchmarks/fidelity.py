@@ -23,6 +23,7 @@ from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.t3.prefixes import PrefixCache
 from engines.chatterbox.t3.reading import Reader
 from engines.chatterbox.t3.sampling import Settings, guided
+from engines.chatterbox.t3.sequence import SPEECH_TOKENS
 from engines.chatterbox.t3.transformer import Transformer
 from engines.chatterbox.voice import PreparedVoice
 
@@ -90,7 +91,7 @@ def compare_chances(full: FullSize, voice: PreparedVoice) -> None:
 
 
 def logits_of(full: FullSize, voice: PreparedVoice, precision: Precision) -> torch.Tensor:
-    """What the model answers (TOKENS, vocabulary), guided, after the same arbitrary tokens."""
+    """What the model answers of all speech tokens (TOKENS, SPEECH_TOKENS), guided, after the same arbitrary tokens."""
     is_llama, hp = full.variant.family == "llama", full.t3.hp
     how = performance(full)
     transformer = Transformer(
@@ -101,10 +102,10 @@ def logits_of(full: FullSize, voice: PreparedVoice, precision: Precision) -> tor
     reader.read(text, reader.prefix(voice, how.exaggeration), is_guided=is_llama)
     rows, answers = transformer.cache.rows, []
     settings = Settings.of([how], CPU)
-    for number, token in enumerate(torch.randint(0, 6561, (TOKENS,), generator=seeded(2)).tolist()):
+    for number, token in enumerate(torch.randint(0, SPEECH_TOKENS, (TOKENS,), generator=seeded(2)).tolist()):
         answers.append(guided(transformer.logits[:1], transformer.logits[rows - 1 : rows], settings))
         transformer.advance([token] * rows, [number + 1] * rows)
-    return torch.cat(answers)
+    return torch.cat(answers)[:, :SPEECH_TOKENS]
 
 
 def spoken(decoder: Decoder, full: FullSize, voice: PreparedVoice, seed: int) -> list[int]:
