@@ -17,7 +17,7 @@ AlignedHead = tuple[int, int]  # layer, head
 
 
 class AttentionWatch:
-    """Attention weights of a few heads, computed beside the fast kernel, which keeps none.
+    """Attention weights of a few heads, which fast kernels do not keep.
 
     `weights[layer, head]` is (rows, queries, positions) of the last pass, float32.
     """

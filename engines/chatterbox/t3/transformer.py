@@ -69,8 +69,11 @@ class Transformer:
     def read(self, segments: Sequence[Segment], embeddings: Tensor) -> None:
         """New tokens of some rows, embeddings (n, width) in the order of the segments.
 
-        The rows' logits are then those for what follows the last token of each.
+        The rows' logits are then those for what follows the last token of each. Raises ValueError if more than one of
+        the segments is watched.
         """
+        if sum(segment.watched > 0 for segment in segments) > 1:
+            raise ValueError("the attention of several segments cannot be watched at once")
         placed = [
             (segment.row, self.cache.lengths[segment.row] + number)
             for segment in segments
@@ -87,7 +90,8 @@ class Transformer:
             self.logits[answered] = self.forward(
                 self.cache, self.watch, embeddings, rows, places, heard=ends, seen=seen
             )
-            self.watch.weights = {place: weights.transpose(0, 1) for place, weights in self.watch.weights.items()}
+            if seen:  # as the queries of one row, which is the one that is watched
+                self.watch.weights = {place: weights.transpose(0, 1) for place, weights in self.watch.weights.items()}
         else:
             attention = SegmentAttention(self.cache, segments, self._turn(positions), self.watch)
             self.logits[answered] = self._head(self._backbone(embeddings, attention)[ends]).float()

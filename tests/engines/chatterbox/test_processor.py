@@ -1,14 +1,23 @@
 """The compiled arithmetic: products to the bit the same in any company, and a forward pass that is torch's."""
 
 import copy
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
-from engines.chatterbox.t3.attention import Segment
+from engines.chatterbox.t3.attention import AttentionWatch, Segment, SegmentAttention, StepAttention
+from engines.chatterbox.t3.backbone import take_backbone
+from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
+from engines.chatterbox.t3.linear import packer
 from engines.chatterbox.t3.processor import memory
 from engines.chatterbox.t3.processor.forward import Forward
 from engines.chatterbox.t3.processor.instructions import HAS_TILES
@@ -135,9 +144,11 @@ def test_what_is_read_and_said_is_what_torch_makes_of_it(both):
         with torch.inference_mode():
             for text in (texts[:2], texts[2:]):  # two rows at once, then a longer one beside them
                 rows = [transformer.cache.add(transformer.nothing, room=len(one)) for one in text]
-                segments = [Segment(row, len(one), watched=2) for row, one in zip(rows, text, strict=True)]
+                counts = zip(rows, map(len, text), strict=True)
+                segments = [Segment(row, count, watched=2 if row == rows[0] else 0) for row, count in counts]
                 transformer.read(segments, torch.cat(text))
                 heard.append(transformer.logits[rows].clone())
+                heard += [weights[0].clone() for weights in transformer.watch.weights.values()]
             for step in range(5):
                 transformer.advance([5 + step, 6, 7], [step, step, step])
                 heard.append(transformer.logits[:3].clone())
@@ -169,6 +180,128 @@ def test_it_says_the_same_with_any_number_of_threads(both):
 
     assert torch.equal(heard[0], heard[1])
     assert torch.equal(heard[0], heard[2])
+
+
+WIDTH, OUTPUTS, COUNTS, WATCHED = 256, 333, (9, 70, 5, 33, 1, 16), ((0, 1), (1, 3))
+FAMILIES = {
+    "llama": LlamaConfig(
+        hidden_size=WIDTH, intermediate_size=600, num_hidden_layers=2, num_attention_heads=4, head_dim=64, vocab_size=8
+    ),
+    "gpt2": GPT2Config(n_embd=WIDTH, n_layer=2, n_head=4, vocab_size=8),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def as_published(request):
+    """A backbone and a head in int8, with heads as wide as those of the published models."""
+    torch.manual_seed(6)
+    is_gpt = request.param == "gpt2"
+    model = (GPT2Model if is_gpt else LlamaModel)(FAMILIES[request.param]).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(4)
+    pack = packer("int8", CPU)
+    backbone = take_backbone(SimpleNamespace(is_gpt=is_gpt, tfmr=model), pack, torch.float32)
+    return backbone, pack(torch.randn(OUTPUTS, WIDTH), None)
+
+
+def read_and_stepped(forward, shape):
+    """What comes of six texts of different lengths, read at once, and of three steps after them."""
+    cache, watch = KVCache(shape, Forward.cache_dtype("int8", shape), CPU), AttentionWatch(WATCHED)
+    nothing, chance = KeyValues.none(shape, torch.float16, CPU), torch.Generator().manual_seed(1)
+    rows = [cache.add(nothing, room=count) for count in COUNTS]
+    places = [(row, place) for row, count in zip(rows, COUNTS, strict=True) for place in range(count)]
+    ends = [sum(COUNTS[: row + 1]) - 1 for row in rows]
+    texts = torch.randn(len(places), WIDTH, generator=chance)
+    of_tokens = [[one[number] for one in places] for number in (0, 1)]
+    heard = [forward(cache, watch, texts, *of_tokens, heard=ends, seen=ends)]
+    heard += [weights.clone() for weights in watch.weights.values()]
+    cache.lengths = list(COUNTS)
+    for _ in range(3):
+        new = torch.randn(len(rows), WIDTH, generator=chance)
+        cache.reserve(max(cache.lengths) + 1)
+        heard.append(forward(cache, watch, new, rows, cache.lengths, heard=rows, seen=rows))
+        heard += [weights.clone() for weights in watch.weights.values()]
+        cache.advance()
+    assert cache.keys.dtype == torch.float16
+    return heard
+
+
+def of_torch(backbone, head):
+    """The same by torch's operations, with the same matrices and float32 keys and values."""
+    cache, watch = KVCache(backbone.shape, torch.float32, CPU), AttentionWatch(WATCHED)
+    nothing, chance = KeyValues.none(backbone.shape, torch.float32, CPU), torch.Generator().manual_seed(1)
+    for count in COUNTS:
+        cache.add(nothing, room=count)
+    cache.lengths = [0] * len(COUNTS)
+
+    def turn_at(places):
+        rotary = backbone.rotary
+        return (lambda x: x) if rotary is None else rotary.at(places, torch.float32)
+
+    segments = [Segment(row, count) for row, count in enumerate(COUNTS)]
+    places = torch.tensor([place for count in COUNTS for place in range(count)])
+    ends = [sum(COUNTS[: row + 1]) - 1 for row in range(len(COUNTS))]
+    texts = torch.randn(len(places), WIDTH, generator=chance)
+    heard = [head(backbone(texts, SegmentAttention(cache, segments, turn_at(places), watch))[ends])]
+    cache.lengths = list(COUNTS)
+    for _ in range(3):
+        new, places = torch.randn(len(COUNTS), WIDTH, generator=chance), torch.tensor(cache.lengths)
+        cache.reserve(max(cache.lengths) + 1)
+        heard.append(head(backbone(new, StepAttention(cache, places, turn_at(places), watch))))
+        heard += [weights.clone() for weights in watch.weights.values()]
+        cache.advance()
+    return heard
+
+
+def test_int8_with_keys_of_16_bits_is_near_torch_and_the_same_with_any_number_of_threads(as_published):
+    backbone, head = as_published
+    with torch.inference_mode():
+        alone, *others = [read_and_stepped(Forward(backbone, head, Team(size)), backbone.shape) for size in (1, 2, 3)]
+        torchs = of_torch(backbone, head)
+
+    for other in others:
+        assert all(torch.equal(one, same) for one, same in zip(alone, other, strict=True))
+    without_what_was_seen_of_texts = [alone[0], *alone[1 + len(WATCHED) :]]
+    for one, same in zip(without_what_was_seen_of_texts, torchs, strict=True):
+        assert (one - same).norm() <= 1e-2 * same.norm()
+
+
+def test_tokens_that_there_is_no_room_for_are_refused(as_published):
+    backbone, head = as_published
+    forward, cache = Forward(backbone, head), KVCache(backbone.shape, torch.float16, CPU)
+    cache.add(KeyValues.none(backbone.shape, torch.float16, CPU), room=4)
+
+    with pytest.raises(ValueError, match="room"):
+        forward(cache, AttentionWatch(()), torch.zeros(1, WIDTH), [0], [cache.room], heard=[0], seen=[])
+    with pytest.raises(ValueError, match="inputs"):
+        head(torch.zeros(2, WIDTH - 1))
+
+
+def test_what_was_compiled_and_is_damaged_is_made_anew(tmp_path):
+    program = """
+import torch
+from engines.chatterbox.t3.processor.matrix import Matrix
+from engines.chatterbox.t3.processor.memory import Shelf
+product = Matrix(Shelf(), "fp32", torch.eye(40), None)(torch.ones(3, 40))
+print(bool((product == 1).all()))
+"""
+
+    def run():
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    first = run()
+    kept = [path for path in Path(tmp_path).rglob("*.nb[ic]") if "functions" in path.name]
+    for path in kept:
+        path.write_bytes(b"")
+    again = run()
+
+    assert first.stdout == again.stdout == "True\n"
+    assert kept
+    assert "made anew" in again.stderr
+    assert all(path.stat().st_size for path in kept if path.suffix == ".nbi")
 
 
 def test_those_who_come_while_the_team_is_at_work_wait():

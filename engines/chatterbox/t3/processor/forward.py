@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from engines.chatterbox.t3.processor import functions, memory
-from engines.chatterbox.t3.processor.instructions import CELL
+from engines.chatterbox.t3.processor.instructions import CELL, HAS_HALVES
 from engines.chatterbox.t3.processor.matrix import Matrix, room_for_whole
 from engines.chatterbox.t3.processor.team import Team, team
 
@@ -55,7 +55,7 @@ class Forward:
     @staticmethod
     def cache_dtype(precision: str, shape: Shape) -> torch.dtype:
         """What keys and values are kept as, which are read for every token as the weights are."""
-        takes_halves = precision == "int8" and shape.head_dim % (2 * CHANNELS) == 0
+        takes_halves = precision == "int8" and HAS_HALVES and shape.head_dim % (2 * CHANNELS) == 0
         return torch.float16 if takes_halves else torch.float32
 
     def __call__(
@@ -72,12 +72,15 @@ class Forward:
         """The logits (n, vocabulary) of the tokens `heard`, in rising order.
 
         `embeddings` (tokens, width) float32 belong at `places` of `rows` of the cache, where there is room for them;
-        those of a row come in their order, none missed. The attention of the tokens `seen` is left in `watch`, each as
-        the one query of a row.
+        those of a row come in their order, none missed. The attention of the tokens `seen`, if any, is left in `watch`,
+        each as the one query of a row. Raises ValueError for tokens that there is no room for.
         """
         tokens = len(embeddings)
-        if tokens > len(self._between[0]):
-            self._between = self._room_for(tokens)
+        if not len(rows) == len(places) == tokens or max(places) >= cache.room:
+            raise ValueError(f"{tokens} tokens at {list(places)} of {list(rows)}, where there is room for {cache.room}")
+        between = self._between
+        if tokens > len(between[0]):
+            between = self._between = self._room_for(tokens)
         scores = np.empty((self._workers.size, cache.room), np.float32)
         watched = np.empty((len(watch.heads), len(seen), cache.room), np.float32)
         watches = np.full((self._shape.layers, self._shape.heads), UNSEEN)
@@ -95,7 +98,7 @@ class Forward:
             watched_as,
             np.array(heard),
             embeddings.clone(memory_format=torch.contiguous_format).numpy(),
-            *self._between,
+            *between,
             self._corners,
             _bits(cache.keys),
             _bits(cache.values),
@@ -106,7 +109,7 @@ class Forward:
             logits.numpy(),
         )
         known = max(places) + 1
-        for number, place in enumerate(watch.heads):
+        for number, place in enumerate(watch.heads if seen else ()):
             watch.weights[place] = torch.from_numpy(watched[number, :, None, :known])
         return logits
 

@@ -21,17 +21,20 @@ from numba.extending import intrinsic
 CELL = 64  # bytes of weights that are multiplied at a time
 OUTPUTS = 8  # that lie beside each other
 CELLS_IN_32_BITS = 16  # of 64 products of 15 bits and 8: 16319 * 127 * 1024 is below 2**31
-LANES = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # floats of a vector
-
-# Intel's matrix units, where the processor has them and the system lets them be used.
-HAS_TILES = bool(llvm.get_host_cpu_features().get("amx-int8")) and bool(torch.cpu._init_amx())
-TILE_ROWS = 16  # of inputs that go together
 
 _FEATURES = llvm.get_host_cpu_features()
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+LANES = 16 if _FEATURES.get("avx512f") and _FEATURES.get("avx512bw") else 8  # floats of a vector
+# Whether the processor itself takes fp16 for float32 and back.
+HAS_HALVES = not _IS_X86 or bool(_FEATURES.get("f16c"))
+# Intel's matrix units, where the processor has them and the system lets them be used.
+HAS_TILES = bool(_FEATURES.get("amx-int8")) and bool(torch.cpu._init_amx())
+TILE_ROWS = 16  # of inputs that go together
+
 _HAS_VNNI = LANES == 16 and bool(_FEATURES.get("avx512vnni"))
+_HAS_PAIRS = LANES == 16 or bool(_FEATURES.get("avx2"))  # products of 16 bits, added in pairs
 _FLOAT, _HALF = ir.FloatType(), ir.HalfType()
 _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # Kinds of weights, each by a type that stands for it: the compiler tells functions apart by the types of what they are
 # given, and numba knows not all of these kinds.
@@ -96,7 +99,7 @@ class _Arithmetic:
                 sums,
                 *(builder.bitcast(one, self.sums) for one in (inputs, weights)),
             )
-        if _IS_X86:
+        if _HAS_PAIRS:
             name = "llvm.x86.avx512.pmaddw.d.512" if LANES == 16 else "llvm.x86.avx2.pmadd.wd"
             return builder.add(sums, _call(builder, name, self.sums, inputs, weights))
         for first in (0, 1):

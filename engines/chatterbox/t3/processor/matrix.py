@@ -73,6 +73,8 @@ class Matrix:
         return int(self._cells.shape[1] * self._cells.shape[3])
 
     def __call__(self, x: Tensor, workers: Team | None = None) -> Tensor:
+        if x.shape[1] != self.inputs:
+            raise ValueError(f"{x.shape[1]} inputs for a matrix that takes {self.inputs}")
         inputs = F.pad(x, (0, self.depth - self.inputs)).contiguous().numpy()
         results = torch.empty(len(x), self.outputs)
         whole = room_for_whole(*inputs.shape)
