@@ -254,8 +254,10 @@ def test_the_companion_names_every_stage_that_ran_and_what_it_cost(
     assert all(seconds > 0 for seconds in costs.values())
     spoken = {"plan_s", "synthesis_s", "validation_s"}
     assert companion["timings"].keys() - costs.keys() == spoken
-    took_s = sum(seconds for name, seconds in companion["timings"].items() if name != "validation_s")
-    assert companion["processing_share"] == pytest.approx(sum(costs.values()) / took_s, rel=0.05, abs=1e-6)
+    # The whole took at least what its stages took together, and waiting for a busy machine besides.
+    stages_s = sum(seconds for name, seconds in companion["timings"].items() if name != "validation_s")
+    assert companion["processing_share"] <= sum(costs.values()) / stages_s * 1.05 + 1e-6
+    assert (companion["processing_share"] > 0) == bool(wanted)
 
 
 def test_the_name_of_a_file_tells_speed_and_trim(client: httpx.Client) -> None:
