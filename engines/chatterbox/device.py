@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from resilience.errors import ModelUnavailable
@@ -36,6 +39,20 @@ def has_bfloat16(device: torch.device) -> bool:
 def has_amx() -> bool:
     """Whether the processor has matrix units (Intel's AMX)."""
     return bool(torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """torch computes in this thread alone: its others would wait for more on the cores that T3's threads want.
+
+    A thread whose first work with torch falls into this stays alone too.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _best() -> torch.device:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engines.chatterbox.device import torch_alone
 from engines.chatterbox.t3.alignment import Alignment
 from engines.chatterbox.t3.linear import Precision
 from engines.chatterbox.t3.prefixes import PrefixCache
-from engines.chatterbox.t3.processor.team import torch_alone
 from engines.chatterbox.t3.reading import Reader
 from engines.chatterbox.t3.sampling import (
     Performance,

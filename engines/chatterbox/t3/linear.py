@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.chatterbox.t3.processor.matrix import Matrix
 from engines.chatterbox.t3.processor.memory import Shelf
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -31,6 +30,8 @@ def stream_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def packer(precision: Precision, device: torch.device) -> Packer:
     """How this precision's linear layers are made. Raises ValueError for one that the device has no kernels for."""
     if device.type == "cpu":
+        from engines.chatterbox.t3.processor.matrix import Matrix  # with numba, which other devices do without
+
         return partial(Matrix, Shelf(), precision)
     if precision == "int8":
         raise ValueError(f"int8 weights are for the CPU; {device} takes fp32, fp16 or bf16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from engines.chatterbox.t3.inputs import Inputs
 from engines.chatterbox.t3.kernel import AttendKernel, KernelUnavailable
 from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
 from engines.chatterbox.t3.linear import Precision, packer, stream_dtype
-from engines.chatterbox.t3.processor.forward import Forward
-from engines.chatterbox.t3.processor.matrix import Matrix
+
+if TYPE_CHECKING:
+    from engines.chatterbox.t3.processor.forward import Forward
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +57,12 @@ class Transformer:
         self.inputs = Inputs(t3, dtype, device)
         self.forward: Forward | None = None
         kept = dtype
-        if isinstance(self._head, Matrix) and Forward.can(self.shape):
-            self.forward = Forward(self._backbone, self._head)
-            kept = Forward.cache_dtype(precision, self.shape)
+        if device.type == "cpu":
+            from engines.chatterbox.t3.processor.forward import Forward  # with numba, as in linear.py
+
+            if Forward.can(self.shape):
+                self.forward = Forward(self._backbone, cast("Any", self._head))
+                kept = Forward.cache_dtype(precision, self.shape)
         self.cache = KVCache(self.shape, kept, device)
         self.nothing = KeyValues.none(self.shape, kept, device)
         self.watch = AttentionWatch(aligned_heads() if watches_alignment else ())

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
+from engines.chatterbox.device import torch_alone
 from engines.chatterbox.t3.attention import AttentionWatch, Segment, SegmentAttention, StepAttention
 from engines.chatterbox.t3.backbone import take_backbone
 from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
@@ -23,7 +24,7 @@ from engines.chatterbox.t3.processor.forward import Forward
 from engines.chatterbox.t3.processor.instructions import HAS_TILES
 from engines.chatterbox.t3.processor.matrix import Matrix
 from engines.chatterbox.t3.processor.memory import Shelf
-from engines.chatterbox.t3.processor.team import Team, torch_alone
+from engines.chatterbox.t3.processor.team import Team
 from engines.chatterbox.t3.transformer import Transformer
 from tests.engines.chatterbox.small_t3 import CPU, make_t3
 

@@ -6,8 +6,7 @@ import logging
 import pickle
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -65,20 +64,6 @@ class Team:
             job, arguments = desk.get()
             job(worker, self.size, self._sync, *arguments)
             del job, arguments  # among them is the cache of keys and values, which may be let go before the next job
-
-
-@contextmanager
-def torch_alone() -> Iterator[None]:
-    """torch computes in this thread alone: its others would wait for more on the cores that the team wants.
-
-    A thread whose first work with torch falls into this stays alone too.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @cache
