@@ -54,7 +54,7 @@ LAYER_FACTS = 4 * FACTS + 4
 # Of what follows the layers: the norm and the head.
 NORM, HEAD = 0, 2
 LAST_FACTS = 2 + FACTS
-SHARED = 5  # pieces of work of a layer that are shared by tickets: the four matrices and the attention
+SHARED = 5  # pieces of work of a layer that are shared by tickets, of 8 bytes: the four matrices, then the attention
 
 CORNER = TILE_SUMS  # numbers of what a worker has computed and not finished yet
 MOST = np.float32(16319)  # of a whole number that stands for an input: 127 * 128 + 63, so that both digits have 8 bits
@@ -377,6 +377,57 @@ def attend(
 
 
 @compiled
+def keep_share(
+    worker: int,
+    workers: int,
+    layer: int,
+    rows: Any,
+    places: Any,
+    wide: Any,
+    turns: bool,
+    cos: Any,
+    sin: Any,
+    keys: Any,
+    values: Any,
+) -> None:
+    """`keep` for this worker's part of all tokens and heads."""
+    heads = keys.shape[2]
+    pairs = len(rows) * heads
+    for pair in range(worker * pairs // workers, (worker + 1) * pairs // workers):
+        token, head = pair // heads, pair % heads
+        keep(layer, rows[token], head, places[token], token, wide, turns, cos, sin, keys, values)
+
+
+@compiled
+def attend_by_tickets(
+    tickets: int,
+    layer: int,
+    rows: Any,
+    places: Any,
+    wide: Any,
+    keys: Any,
+    values: Any,
+    scores: Any,
+    ready: Any,
+    watches: Any,
+    watched_as: Any,
+    watched: Any,
+) -> None:
+    """`attend` for one token and head after the other, as tickets give them out; what is watched is left behind."""
+    heads, longest = keys.shape[2], places.max() + 1
+    pair = arrive(tickets)
+    while pair < len(rows) * heads:
+        token, head = pair // heads, pair % heads
+        known = places[token] + 1
+        share = attend(layer, rows[token], head, known, token, wide, keys, values, scores, ready)
+        if watches[layer, head] >= 0 and watched_as[token] >= 0:
+            seen = watched[watches[layer, head], watched_as[token]]
+            for position in range(longest):
+                seen[position] = scores[position] * share if position < known else np.float32(0)
+        pair = arrive(tickets)
+
+
+@compiled
 def read(
     worker: int,
     workers: int,
@@ -418,102 +469,48 @@ def read(
     heads' attention is left where in watched (n, any, room), -1 for none.
     """
     tokens, width = x.shape
-    heads, longest = keys.shape[2], places.max() + 1
-    pairs = tokens * heads
-    corner, desk = corners[worker], tickets.ctypes.data
+    corner = corners[worker]
     for layer in range(len(layers)):
         facts = layers[layer]
+        qkv, out, up, down = facts[QKV:OUT], facts[OUT:UP], facts[UP:DOWN], facts[DOWN:NORM_ATTENTION]
+        desk = tickets.ctypes.data + 8 * SHARED * layer
         for token in range(worker, tokens, workers):
             norm(facts[NORM_ATTENTION], facts[NORM_ATTENTION + 1], epsilon, x, token, width, ready, token)
-            make_whole(like, facts[QKV : QKV + FACTS], ready, whole, scales, tokens, token, width)
+            make_whole(like, qkv, ready, whole, scales, tokens, token, width)
         meet(workers, sync)
-        multiply(
-            desk + 8 * (SHARED * layer + 0),
-            like,
-            facts[QKV : QKV + FACTS],
-            ready,
-            whole,
-            scales,
-            tokens,
-            wide,
-            False,
-            corner,
+        multiply(desk, like, qkv, ready, whole, scales, tokens, wide, False, corner)
+        meet(workers, sync)
+        keep_share(worker, workers, layer, rows, places, wide, is_gated, cos, sin, keys, values)
+        meet(workers, sync)
+        attend_by_tickets(
+            desk + 32, layer, rows, places, wide, keys, values, scores[worker], ready, watches, watched_as, watched
         )
-        meet(workers, sync)
-        for pair in range(worker * pairs // workers, (worker + 1) * pairs // workers):
-            token, head = pair // heads, pair % heads
-            keep(layer, rows[token], head, places[token], token, wide, is_gated, cos, sin, keys, values)
-        meet(workers, sync)
-        pair = arrive(desk + 8 * (SHARED * layer + 4))
-        while pair < pairs:
-            token, head = pair // heads, pair % heads
-            known = places[token] + 1
-            share = attend(layer, rows[token], head, known, token, wide, keys, values, scores[worker], ready)
-            if watches[layer, head] >= 0 and watched_as[token] >= 0:
-                seen = watched[watches[layer, head], watched_as[token]]
-                for position in range(longest):
-                    seen[position] = scores[worker, position] * share if position < known else np.float32(0)
-            pair = arrive(desk + 8 * (SHARED * layer + 4))
         meet(workers, sync)
         if is_whole(like):
             for token in range(worker, tokens, workers):
-                make_whole(like, facts[OUT : OUT + FACTS], ready, whole, scales, tokens, token, width)
+                make_whole(like, out, ready, whole, scales, tokens, token, width)
             meet(workers, sync)
-        multiply(
-            desk + 8 * (SHARED * layer + 1),
-            like,
-            facts[OUT : OUT + FACTS],
-            ready,
-            whole,
-            scales,
-            tokens,
-            x,
-            True,
-            corner,
-        )
+        multiply(desk + 8, like, out, ready, whole, scales, tokens, x, True, corner)
         meet(workers, sync)
         for token in range(worker, tokens, workers):
             norm(facts[NORM_MLP], facts[NORM_MLP + 1], epsilon, x, token, width, ready, token)
-            make_whole(like, facts[UP : UP + FACTS], ready, whole, scales, tokens, token, width)
+            make_whole(like, up, ready, whole, scales, tokens, token, width)
         meet(workers, sync)
-        multiply(
-            desk + 8 * (SHARED * layer + 2),
-            like,
-            facts[UP : UP + FACTS],
-            ready,
-            whole,
-            scales,
-            tokens,
-            wide,
-            False,
-            corner,
-        )
+        multiply(desk + 16, like, up, ready, whole, scales, tokens, wide, False, corner)
         meet(workers, sync)
-        inner = facts[UP + COUNT] // 2 if is_gated else facts[UP + COUNT]
+        inner = up[COUNT] // 2 if is_gated else up[COUNT]
         for token in range(worker, tokens, workers):
             activate(is_gated, wide, token, inner, ready)
-            make_whole(like, facts[DOWN : DOWN + FACTS], ready, whole, scales, tokens, token, inner)
+            make_whole(like, down, ready, whole, scales, tokens, token, inner)
         meet(workers, sync)
-        multiply(
-            desk + 8 * (SHARED * layer + 3),
-            like,
-            facts[DOWN : DOWN + FACTS],
-            ready,
-            whole,
-            scales,
-            tokens,
-            x,
-            True,
-            corner,
-        )
+        multiply(desk + 24, like, down, ready, whole, scales, tokens, x, True, corner)
         meet(workers, sync)
-    for number in range(worker, len(heard), workers):
+    head, count, desk = last[HEAD:], len(heard), tickets.ctypes.data + 8 * SHARED * len(layers)
+    for number in range(worker, count, workers):
         norm(last[NORM], last[NORM + 1], epsilon, x, heard[number], width, ready, number)
-        make_whole(like, last[HEAD:], ready, whole, scales, len(heard), number, width)
+        make_whole(like, head, ready, whole, scales, count, number, width)
     meet(workers, sync)
-    multiply(
-        desk + 8 * SHARED * len(layers), like, last[HEAD:], ready, whole, scales, len(heard), logits, False, corner
-    )
+    multiply(desk, like, head, ready, whole, scales, count, logits, False, corner)
     meet(workers, sync)
 
 
