@@ -12,7 +12,7 @@ from engines.chatterbox.t3.backbone import Shape
 from engines.chatterbox.t3.processor import memory
 
 NUMPY_OF = {torch.float32: np.float32, torch.float16: np.float16}
-BLOCK = 256  # positions by which the rows grow: copying them is rare, and little is reserved in vain
+BLOCK = 256  # positions by which the rows grow; a multiple of 8, for as many are attended to at a time
 
 
 class KVCache:

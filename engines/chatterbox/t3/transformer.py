@@ -31,8 +31,8 @@ class Transformer:
     The weights move here: afterwards only the embedding tables and the conditioning encoder of `t3` hold data, so that
     nothing is kept twice. `logits` (rows, vocabulary), float32, are what each row of the cache was last answered.
 
-    On a processor all is done by one compiled function (`forward`); on other devices by torch's operations, of which a
-    step is recorded where it can be.
+    On a processor all is done by one compiled function (`forward`), if the width of a head is a multiple of 16, as that
+    of all published models is; elsewhere by torch's operations, of which a step is recorded where it can be.
     """
 
     def __init__(

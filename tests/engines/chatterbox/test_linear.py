@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from engines.chatterbox.fleet import default_precision
 from engines.chatterbox.t3 import linear
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -17,3 +18,8 @@ def test_a_graphics_card_carries_what_its_weights_are_made_of():
     assert linear.stream_dtype("fp16", CUDA) == torch.float16
     assert linear.stream_dtype("fp32", CUDA) == torch.float32
     assert linear.stream_dtype("fp16", CPU) == torch.float32
+
+
+def test_processors_take_weights_of_8_bits_if_nothing_else_is_asked_for():
+    assert default_precision(CPU) == "int8"
+    assert default_precision(torch.device("mps")) == "fp32"

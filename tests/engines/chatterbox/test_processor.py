@@ -131,6 +131,7 @@ def both(request):
         )
         for _ in range(2)
     )
+    assert compiled.forward is not None
     plain.forward = None
     return compiled, plain
 

@@ -114,7 +114,7 @@ def greatest_of(inputs: Any, row: int, count: int) -> Any:
 
 @exactly
 def make_whole(like: Any, matrix: Any, inputs: Any, whole: Any, scales: Any, rows: int, row: int, count: int) -> None:
-    """A row of inputs as the matrix takes it: if the weights are whole, whole numbers and what one of them is worth.
+    """A row of inputs as the matrix takes it: for weights of 8 bits, whole numbers and what one of them is worth.
 
     For matrix units these are of two digits, 128 high + low, which lie as `tiles` wants them.
     """
@@ -480,7 +480,7 @@ def read(
         meet(workers, sync)
         multiply(desk, like, qkv, ready, whole, scales, tokens, wide, False, corner)
         meet(workers, sync)
-        keep_share(worker, workers, layer, rows, places, wide, is_gated, cos, sin, keys, values)
+        keep_share(worker, workers, layer, rows, places, wide, len(cos) > 0, cos, sin, keys, values)
         meet(workers, sync)
         attend_by_tickets(
             desk + 32, layer, rows, places, wide, keys, values, scores[worker], ready, watches, watched_as, watched

@@ -355,7 +355,7 @@ weighted_16 = _weighted(16)
 
 @intrinsic
 def is_whole(typing: Any, like: Any) -> Any:
-    """Whether the weights are whole numbers: known when it is compiled."""
+    """Whether inputs are whole numbers, as they are for weights of 8 bits: known when it is compiled."""
     answer = like.dtype == INT8
     return types.boolean(like), lambda context, builder, signature, given: context.get_constant(types.boolean, answer)
 

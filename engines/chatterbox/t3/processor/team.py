@@ -40,7 +40,8 @@ class Team:
 
     def run(self, job: Job, *arguments: Any) -> None:
         """Have the job done. The first time, with arguments of such types, the caller does it alone."""
-        types = (job, *(argument.dtype for argument in arguments if isinstance(argument, np.ndarray)))
+        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        types = (job, *((array.dtype, array.ndim) for array in arrays))
         with self._lock:
             if types not in self._compiled:
                 self._compile(job, arguments)
