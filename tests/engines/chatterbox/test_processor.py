@@ -21,15 +21,15 @@ from engines.chatterbox.t3.kv_cache import KeyValues, KVCache
 from engines.chatterbox.t3.linear import packer
 from engines.chatterbox.t3.processor import memory
 from engines.chatterbox.t3.processor.forward import Forward
-from engines.chatterbox.t3.processor.instructions import HAS_TILES
 from engines.chatterbox.t3.processor.matrix import Matrix
 from engines.chatterbox.t3.processor.memory import Shelf
 from engines.chatterbox.t3.processor.team import Team
+from engines.chatterbox.t3.processor.vectors import HAS_TILES, IS_X86
 from engines.chatterbox.t3.transformer import Transformer
 from tests.engines.chatterbox.small_t3 import CPU, make_t3
 
 ERRORS = {"fp32": 1e-6, "fp16": 1e-4, "bf16": 1e-2, "int8": 1.5e-2}
-WAYS = [pytest.param(False, id="as any processor"), pytest.param(True, id="by matrix units")]
+WAYS = [pytest.param(False, id="by vectors"), pytest.param(True, id="by matrix units")]
 SHAPES = [(96, 64), (100, 50), (17, 1030), (40, 4096)]
 
 
@@ -65,22 +65,23 @@ def test_every_precision_multiplies_and_adds_the_bias(workers, precision, rows, 
 
 @pytest.mark.parametrize("precision", ERRORS)
 @pytest.mark.parametrize("has_tiles", WAYS)
-def test_a_row_is_the_same_to_the_bit_whatever_the_others_are(workers, precision, has_tiles):
+@pytest.mark.parametrize(("outputs", "inputs"), [(96, 1024), (100, 50), (40, 4096)])
+def test_a_row_is_the_same_to_the_bit_whatever_the_others_are(workers, precision, has_tiles, outputs, inputs):
     skip_without(has_tiles)
     torch.manual_seed(2)
-    multiply = made(precision, torch.randn(96, 1024), torch.randn(96), has_tiles=has_tiles)
-    x = torch.randn(70, 1024)
+    multiply = made(precision, torch.randn(outputs, inputs), torch.randn(outputs), has_tiles=has_tiles)
+    x = torch.randn(70, inputs)
     x[1] *= 1e4
     together = multiply(x, workers)
 
-    for first, count in [(0, 1), (0, 2), (1, 2), (5, 4), (40, 1), (3, 33)]:
+    for first, count in [(0, 1), (0, 2), (1, 2), (5, 4), (40, 1), (3, 33), (2, 66)]:
         assert torch.equal(multiply(x[first : first + count], workers), together[first : first + count])
 
 
 @pytest.mark.skipif(not HAS_TILES, reason="this processor has no matrix units")
 @pytest.mark.parametrize(("outputs", "inputs"), [*SHAPES, (64, 1088)])
 @pytest.mark.parametrize("rows", [1, 6, 16, 33])
-def test_matrix_units_give_what_other_processors_give_to_the_bit(outputs, inputs, rows):
+def test_matrix_units_give_what_vectors_give_to_the_bit(outputs, inputs, rows):
     torch.manual_seed(3)
     weight, bias, x = torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(rows, inputs)
 
@@ -260,7 +261,10 @@ def of_torch(backbone, head):
 def test_int8_with_keys_of_16_bits_is_near_torch_and_the_same_with_any_number_of_threads(as_published):
     backbone, head = as_published
     with torch.inference_mode():
-        alone, *others = [read_and_stepped(Forward(backbone, head, Team(size)), backbone.shape) for size in (1, 2, 3)]
+        forwards = [Forward(backbone, head, Team(size)) for size in (1, 2, 3)]
+        for forward in forwards:
+            read_and_stepped(forward, backbone.shape)  # whose parts one thread computes, for they are compiled
+        alone, *others = [read_and_stepped(forward, backbone.shape) for forward in forwards]
         torchs = of_torch(backbone, head)
 
     for other in others:
@@ -268,6 +272,25 @@ def test_int8_with_keys_of_16_bits_is_near_torch_and_the_same_with_any_number_of
     without_what_was_seen_of_texts = [alone[0], *alone[1 + len(WATCHED) :]]
     for one, same in zip(without_what_was_seen_of_texts, torchs, strict=True):
         assert (one - same).norm() <= 1e-2 * same.norm()
+
+
+def test_a_row_of_int8_is_the_same_to_the_bit_alone_and_in_company(as_published):
+    backbone, head = as_published
+    forward, shape = Forward(backbone, head, Team(2)), backbone.shape
+    new = torch.randn(2, 7, WIDTH, generator=torch.Generator().manual_seed(2))
+    heard = {}
+    with torch.inference_mode():
+        for count in (7, 1, 2, 3, 5):  # the first by matrix units, where there are some
+            cache = KVCache(shape, Forward.cache_dtype("int8", shape), CPU)
+            for _ in range(count):
+                cache.add(KeyValues.none(shape, torch.float16, CPU), room=2)
+            rows, watch = list(range(count)), AttentionWatch(())
+            for place, step in enumerate(new):
+                answer = forward(cache, watch, step[:count], rows, [place] * count, heard=rows, seen=[])
+            heard[count] = answer
+
+    for count, answer in heard.items():
+        assert torch.equal(answer, heard[7][:count])
 
 
 def test_tokens_that_there_is_no_room_for_are_refused(as_published):
@@ -295,7 +318,7 @@ print(bool((product == 1).all()))
         return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
 
     first = run()
-    kept = [path for path in Path(tmp_path).rglob("*.nb[ic]") if "functions" in path.name]
+    kept = [path for path in Path(tmp_path).rglob("*.nb[ic]") if "multiplying" in path.name]
     for path in kept:
         path.write_bytes(b"")
     again = run()
@@ -304,6 +327,47 @@ print(bool((product == 1).all()))
     assert kept
     assert "made anew" in again.stderr
     assert all(path.stat().st_size for path in kept if path.suffix == ".nbi")
+
+
+OLDER = [
+    pytest.param("generic", "", id="any at all"),
+    pytest.param("haswell", "+avx,+avx2,+fma,+f16c", id="with AVX2"),
+    pytest.param("skylake-avx512", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512vl,+avx512dq", id="with AVX-512"),
+]
+
+
+@pytest.mark.skipif(not IS_X86, reason="the processors it is about are others")
+@pytest.mark.parametrize(("name", "features"), OLDER)
+def test_older_processors_give_the_same_products(tmp_path, name, features):
+    program = """
+import sys, torch
+from engines.chatterbox.t3.processor.matrix import Matrix
+from engines.chatterbox.t3.processor.memory import Shelf
+weight, bias, x = torch.load("given")
+products = {precision: Matrix(Shelf(), precision, weight, bias)(x) for precision in sys.argv[1:]}
+greatest = Matrix(Shelf(), "int8", torch.ones(16, 4096), None)(torch.tensor([[1.0], [-1.0]]).expand(2, 4096))
+alone = all(
+    torch.equal(Matrix(Shelf(), precision, weight, bias)(x[1:3]), product[1:3])
+    for precision, product in products.items()
+)
+torch.save((products, greatest, alone), "products")
+"""
+    torch.manual_seed(7)
+    weight, bias, x = torch.randn(70, 1030), torch.randn(70), torch.randn(7, 1030)
+    torch.save((weight, bias, x), tmp_path / "given")
+    environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", program, *ERRORS],
+        env={**os.environ, **environment, "PYTHONPATH": str(Path.cwd())},
+        cwd=tmp_path,
+        check=True,
+    )
+
+    products, greatest, alone = torch.load(tmp_path / "products")
+    assert alone
+    torch.testing.assert_close(greatest, torch.tensor([[4096.0], [-4096.0]]).expand(2, 16), rtol=1e-6, atol=0)
+    for precision, product in products.items():
+        torch.testing.assert_close(product, made(precision, weight, bias)(x), rtol=1e-4, atol=1e-4)
 
 
 def test_those_who_come_while_the_team_is_at_work_wait():

@@ -13,7 +13,7 @@ import numba
 from filelock import FileLock
 from numba import njit
 
-from engines.chatterbox.t3.processor.instructions import HAS_TILES, LANES
+from engines.chatterbox.t3.processor.vectors import FOUND
 
 HERE = Path(__file__).parent
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums in any order, so that many are added at once
@@ -21,7 +21,7 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums in any order, so that many
 
 def _sources() -> str:
     """A name for what the sources of this folder say, and for what they found the processor to be."""
-    digest = hashlib.sha256(f"{LANES} {HAS_TILES}".encode())
+    digest = hashlib.sha256(repr(FOUND).encode())
     for path in sorted(HERE.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -46,8 +46,9 @@ def _folder() -> Path | None:
     return None
 
 
-def _compiler(fastmath: set[str]) -> Callable[[Any], Any]:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+def _compiler(fastmath: set[str], *, within: bool = False) -> Callable[[Any], Any]:
+    # No counting of who holds an array: the caller holds all of them, and threads that count together wait for it.
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "forceinline": within, "_nrt": False}
 
     def compile_(function: Any) -> Any:
         """Compiled on first use, and kept for the next start; if it cannot be kept, at every start."""
@@ -82,3 +83,4 @@ def forget() -> None:
 FOLDER = _folder()
 compiled = _compiler(FAST)
 exactly = _compiler(set())  # in the order in which it is written: for what must not depend on its surroundings
+within = _compiler(set(), within=True)  # the same, as a part of whoever calls it

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from engines.chatterbox.t3.processor import functions, memory
-from engines.chatterbox.t3.processor.instructions import CELL, HAS_HALVES
-from engines.chatterbox.t3.processor.matrix import Matrix, room_for_whole
+from engines.chatterbox.t3.processor import functions, memory, multiplying
+from engines.chatterbox.t3.processor.matrix import Matrix, of_rows, room_for_whole, tickets_for
 from engines.chatterbox.t3.processor.team import Team, team
+from engines.chatterbox.t3.processor.vectors import CELL, HAS_HALVES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Forward:
         )
         self._most = max(matrix.depth for matrix in matrices), max(matrix.outputs for matrix in matrices)
         self._workers = workers or team()
-        self._corners = memory.zeros((self._workers.size, functions.CORNER), np.float32)
+        self._corners = memory.zeros((self._workers.size, multiplying.CORNER), np.float32)
         self._between = self._room_for(0)
 
     @staticmethod
@@ -91,7 +91,7 @@ class Forward:
         logits = torch.empty(len(heard), self._vocabulary)
         self._workers.run(
             functions.read,
-            np.zeros(functions.SHARED * self._shape.layers + 1, np.int64),
+            tickets_for(functions.SHARED * self._shape.layers + 1, self._workers),
             *self._model,
             np.array(rows),
             np.array(places),
@@ -114,12 +114,12 @@ class Forward:
         return logits
 
     def _room_for(self, tokens: int) -> tuple[NDArray[Any], ...]:
-        """For what is in between: inputs, the same as whole numbers, their scales, and what comes of them."""
+        """For what is in between: inputs, as whole numbers, their offsets and scales, and what comes of them."""
         inputs, outputs = self._most
         return (
             memory.zeros((tokens, inputs), np.float32),
             room_for_whole(tokens, inputs),
-            memory.zeros((tokens,), np.float32),
+            *of_rows(tokens),
             memory.zeros((tokens, outputs), np.float32),
         )
 
