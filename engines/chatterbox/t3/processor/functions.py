@@ -110,6 +110,7 @@ def read(
     """
     tokens, width = x.shape
     me, taken, corner, step = (worker, workers), (ready, whole, offsets, scales), corners[worker], DESK * workers
+    afresh, onto = tokens < 0, tokens > 0  # constants would each have `multiply` compiled for themselves
     for layer in range(len(layers)):
         facts, desks = layers[layer], address(tickets) + step * SHARED * layer
         qkv, out, up, down = facts[QKV:OUT], facts[OUT:UP], facts[UP:DOWN], facts[DOWN:NORM_ATTENTION]
@@ -119,7 +120,7 @@ def read(
             norm(facts[NORM_ATTENTION], facts[NORM_ATTENTION + 1], epsilon, x, token, width, ready, token)
             make_whole(like, qkv, taken, tokens, token, width, corner)
         meet(me, sync)
-        multiply(me, desks, upcoming(me, out, tokens), like, qkv, taken, tokens, wide, False, corner)
+        multiply(me, desks, upcoming(me, out, tokens), like, qkv, taken, tokens, wide, afresh, corner)
         meet(me, sync)
         keep_all(me, layer, rows, places, wide, len(cos) > 0, cos, sin, keys, values)
         meet(me, sync)
@@ -130,25 +131,25 @@ def read(
             for token in range(worker, tokens, workers):
                 make_whole(like, out, taken, tokens, token, width, corner)
             meet(me, sync)
-        multiply(me, desks + step, upcoming(me, up, tokens), like, out, taken, tokens, x, True, corner)
+        multiply(me, desks + step, upcoming(me, up, tokens), like, out, taken, tokens, x, onto, corner)
         meet(me, sync)
         for token in range(worker, tokens, workers):
             norm(facts[NORM_MLP], facts[NORM_MLP + 1], epsilon, x, token, width, ready, token)
             make_whole(like, up, taken, tokens, token, width, corner)
         meet(me, sync)
-        multiply(me, desks + 2 * step, upcoming(me, down, tokens), like, up, taken, tokens, wide, False, corner)
+        multiply(me, desks + 2 * step, upcoming(me, down, tokens), like, up, taken, tokens, wide, afresh, corner)
         meet(me, sync)
         inner = up[COUNT] // 2 if is_gated else up[COUNT]
         for token in range(worker, tokens, workers):
             activate(is_gated, wide, token, inner, ready)
             make_whole(like, down, taken, tokens, token, inner, corner)
         meet(me, sync)
-        multiply(me, desks + 3 * step, upcoming(me, following, rows_of), like, down, taken, tokens, x, True, corner)
+        multiply(me, desks + 3 * step, upcoming(me, following, rows_of), like, down, taken, tokens, x, onto, corner)
         meet(me, sync)
     head, count, desks = last[HEAD:], len(heard), address(tickets) + step * SHARED * len(layers)
     for number in range(worker, count, workers):
         norm(last[NORM], last[NORM + 1], epsilon, x, heard[number], width, ready, number)
         make_whole(like, head, taken, count, number, width, corner)
     meet(me, sync)
-    multiply(me, desks, 0, like, head, taken, count, logits, False, corner)
+    multiply(me, desks, upcoming(me, layers[0], tokens), like, head, taken, count, logits, afresh, corner)
     meet(me, sync)

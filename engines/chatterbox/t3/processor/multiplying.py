@@ -218,7 +218,7 @@ def multiply(
     """The first rows times a matrix to results (rows, outputs), or added to them.
 
     A worker's weights lie one after the other, which is how they are read fastest. `desks` is the address of its and
-    the others' tickets, all 0 before; `afterwards` that of the weights that it wants next, 0 if there are none.
+    the others' tickets, all 0 before; `afterwards` that of the weights that it wants next.
     `corner` (CORNER,) is its own.
     """
     worker, workers = me
@@ -246,7 +246,7 @@ def multiply(
             number = ticket(desks, owner)
     if tiled:
         end_tiles()
-    elif afterwards:
+    else:
         for line in range(0, AHEAD, CELL):
             fetch(afterwards + line)
 
@@ -272,5 +272,5 @@ def product(
         for row in range(worker, rows, workers):
             make_whole(like, matrix, taken, rows, row, inputs.shape[1], corner)
         meet(me, sync)
-    multiply(me, address(tickets), 0, like, matrix, taken, rows, results, False, corner)
+    multiply(me, address(tickets), upcoming(me, matrix, rows), like, matrix, taken, rows, results, rows < 0, corner)
     meet(me, sync)
